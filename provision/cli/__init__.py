@@ -1,0 +1,1 @@
+"""Talking to people and scripts: one file per command."""

@@ -1,0 +1,9 @@
+"""The table of commands. A command's module imports only typer and the words floor; its rooms are imported when it runs."""
+
+from __future__ import annotations
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add every command to `app`, in the order people meet them."""

@@ -1,0 +1,126 @@
+"""The one error boundary: whatever happens below ends here in one result, one exit code, one voice."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import typer
+from typer.exceptions import TyperException
+
+from provision import __version__
+from provision.cli.commands import register
+from provision.cli.session import Spoken, human_console
+from provision.errors import ExitCode, ProvisionError
+from provision.result import ErrorItem, Result, failed
+
+ISSUES_URL = "the issue tracker of the project"
+
+
+def make_app() -> typer.Typer:
+    """The Typer application with every command registered."""
+    app = typer.Typer(
+        name="provision",
+        help="From a bare machine to a verified local LLM chat, and the proof that it is right.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    @app.callback(invoke_without_command=True)
+    def root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+        if version:
+            print(f"provision {__version__}")
+            raise typer.Exit(0)
+
+    register(app)
+    return app
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command line; returns the exit code. stdout gets the result, stderr everything else."""
+    json_wanted = _asks_for_json(argv)
+    command = next((word for word in argv if not word.startswith("-")), "")
+    try:
+        outcome = make_app()(args=_split_joined(argv), prog_name="provision", standalone_mode=False)
+    except ProvisionError as error:
+        return _speak_failure(failed(command, error), json_wanted=json_wanted)
+    except TyperException as error:
+        return _speak_failure(_usage_failure(command, error), json_wanted=json_wanted)
+    except (typer.Abort, KeyboardInterrupt):
+        item = ErrorItem(
+            code="interrupted", message="interrupted", hint="run the same command again; it goes on where it stopped"
+        )
+        result = Result(command=command, status="error", exit_code=ExitCode.INTERRUPTED, errors=(item,))
+        return _speak_failure(result, json_wanted=json_wanted)
+    except typer.Exit as leaving:
+        return leaving.exit_code
+    except BrokenPipeError:
+        # Whoever read us has gone (`provision ... | head`). Nothing is left to say, and Python must not try at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.FAILURE
+    except Exception as error:
+        traceback.print_exc(file=sys.stderr)
+        item = ErrorItem(
+            code="bug",
+            message=f"a bug in provision: {type(error).__name__}: {error}",
+            hint=f"please report the traceback above in {ISSUES_URL}, with the output of: provision doctor --markdown",
+        )
+        result = Result(command=command, status="error", exit_code=ExitCode.BUG, errors=(item,))
+        return _speak_failure(result, json_wanted=json_wanted)
+    if isinstance(outcome, Spoken):
+        return _speak(outcome, json_wanted=json_wanted)
+    return outcome if isinstance(outcome, int) else ExitCode.OK
+
+
+def run() -> None:
+    """Console-script entry."""
+    for stream in (sys.stdout, sys.stderr):
+        # A Latin-1 or C locale must not turn a check mark or a Chinese answer into a crash.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="replace")
+    sys.exit(int(main(sys.argv[1:])))
+
+
+def _asks_for_json(argv: Sequence[str]) -> bool:
+    words = list(argv)
+    return "--json" in (words[: words.index("--")] if "--" in words else words)
+
+
+def _split_joined(argv: Sequence[str]) -> list[str]:
+    """`chat -io FILE` is one flag with two letters in the contract; the parser would read it as `-i o`."""
+    return ["--history" if word == "-io" else word for word in argv]
+
+
+def _usage_failure(command: str, error: TyperException) -> Result:
+    item = ErrorItem(code="usage", message=error.format_message(), hint=f"see: provision {command} --help".replace("  ", " "))
+    return Result(command=command, status="error", exit_code=ExitCode.USAGE, errors=(item,))
+
+
+def _speak(spoken: Spoken, *, json_wanted: bool) -> int:
+    if json_wanted:
+        print(json.dumps(spoken.result.envelope(), ensure_ascii=False))
+    else:
+        spoken.render(human_console(), spoken.result.data)
+        _print_errors(spoken.result)
+    return int(spoken.result.exit_code)
+
+
+def _speak_failure(result: Result, *, json_wanted: bool) -> int:
+    if json_wanted:
+        print(json.dumps(result.envelope(), ensure_ascii=False))
+    else:
+        _print_errors(result)
+    return int(result.exit_code)
+
+
+def _print_errors(result: Result) -> None:
+    for item in result.errors:
+        sys.stderr.write(f"error: {item.message}\n")
+        if item.hint:
+            sys.stderr.write(f"  → {item.hint}\n")

@@ -1,0 +1,1 @@
+"""llama-cpp-python: planned, built or chosen, proven by running."""

@@ -1,0 +1,1 @@
+"""Bytes over HTTP into the shared cache: parallel, resumable, verified."""

@@ -1,0 +1,1 @@
+"""Bytes to a GGUF header: strict, streaming, bounded."""

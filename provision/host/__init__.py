@@ -1,0 +1,1 @@
+"""What a machine is, how it is read, and what blocks it."""

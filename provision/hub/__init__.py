@@ -1,0 +1,1 @@
+"""Who serves files: the Hugging Face Hub, compatible mirrors, ModelScope."""

@@ -1,0 +1,1 @@
+"""Recipes, locks, bundles and the sequence that joins everything."""

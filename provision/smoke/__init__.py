@@ -1,0 +1,1 @@
+"""Is this deployment right? Checks with thresholds and a verdict."""
