@@ -75,6 +75,9 @@ def main(argv: Sequence[str]) -> int:
         return _speak_failure(result, json_wanted=json_wanted)
     if isinstance(outcome, Spoken):
         return _speak(outcome, json_wanted=json_wanted)
+    if outcome == ExitCode.INTERRUPTED:
+        # Typer turns Ctrl-C inside a command into this number.
+        return _speak_failure(_interruption(command), json_wanted=json_wanted)
     return outcome if isinstance(outcome, int) else ExitCode.OK
 
 
@@ -95,6 +98,11 @@ def _asks_for_json(argv: Sequence[str]) -> bool:
 def _split_joined(argv: Sequence[str]) -> list[str]:
     """`chat -io FILE` is one flag with two letters in the contract; the parser would read it as `-i o`."""
     return ["--history" if word == "-io" else word for word in argv]
+
+
+def _interruption(command: str) -> Result:
+    item = ErrorItem(code="interrupted", message="interrupted", hint="run the same command again; it goes on where it stopped")
+    return Result(command=command, status="error", exit_code=ExitCode.INTERRUPTED, errors=(item,))
 
 
 def _usage_failure(command: str, error: TyperException) -> Result:

@@ -16,9 +16,10 @@ def test_nothing_set_means_the_official_hub_and_the_shared_cache() -> None:
     assert settings.cuda_visible_devices is None
 
 
-@pytest.mark.parametrize("name", ["HF_ENDPOINT", "HF_TOKEN", "HF_HOME", "HF_HUB_CACHE", "CUDA_HOME", "PROVISION_HOME", "CMAKE_ARGS"])
+@pytest.mark.parametrize(
+    "name", ["HF_ENDPOINT", "HF_TOKEN", "HF_HOME", "HF_HUB_CACHE", "CUDA_HOME", "PROVISION_HOME", "CMAKE_ARGS"]
+)
 def test_a_blank_value_counts_as_unset(name: str) -> None:
-    assert read_settings({name: "  "}, home=HOME) == read_settings({name: "  "}, home=HOME)
     blank = read_settings({name: "  "}, home=HOME)
     unset = read_settings({}, home=HOME)
     for field in ("endpoint", "token", "hf_home", "hf_hub_cache", "cuda_home", "provision_home", "cmake_args"):

@@ -19,13 +19,18 @@ def script(tmp_path: Path, text: str) -> Path:
 
 
 def test_run_keeps_streams_apart_and_survives_bytes_that_are_not_utf8() -> None:
-    done = run([sys.executable, "-c", "import sys,os; os.write(1,b'a\\xffb'); sys.stderr.write('e'); sys.exit(3)"], timeout_s=30)
+    done = run(
+        [sys.executable, "-c", "import sys,os; os.write(1,b'a\\xffb'); sys.stderr.write('e'); sys.exit(3)"], timeout_s=30
+    )
     assert (done.returncode, done.stdout, done.stderr, done.timed_out) == (3, "a\ufffdb", "e", False)
 
 
 def test_a_time_limit_kills_the_grandchildren_too(tmp_path: Path) -> None:
     mark = tmp_path / "pid"
-    code = f"import subprocess,sys,time; p=subprocess.Popen(['sleep','60']); open({str(mark)!r},'w').write(str(p.pid)); time.sleep(60)"
+    code = (
+        "import subprocess, time; p = subprocess.Popen(['sleep', '60']); "
+        f"open({str(mark)!r}, 'w').write(str(p.pid)); time.sleep(60)"
+    )
     started = time.monotonic()
     done = run([sys.executable, "-c", code], timeout_s=2)
     assert done.timed_out
@@ -46,7 +51,9 @@ def _alive(pid: int) -> bool:
 
 def test_lines_arrive_while_the_program_runs() -> None:
     seen: list[str] = []
-    done = run([sys.executable, "-c", "import sys; print('one'); print('two', file=sys.stderr)"], timeout_s=30, on_line=seen.append)
+    done = run(
+        [sys.executable, "-c", "import sys; print('one'); print('two', file=sys.stderr)"], timeout_s=30, on_line=seen.append
+    )
     assert sorted(seen) == ["one", "two"]
     assert done.returncode == 0
 
@@ -54,8 +61,12 @@ def test_lines_arrive_while_the_program_runs() -> None:
 @pytest.mark.parametrize(
     ("text", "kind", "signal_name"),
     [
-        ("import json,sys; r=json.loads(sys.stdin.readline()); print('noise'); print('@provision '+json.dumps({'sum': r['a']+1}))", "ok", None),
-        ("print('@provision {\"error\": \"no model\"}')", "error", None),
+        (
+            "import json; r = json.loads(input()); print('noise'); print('@provision ' + json.dumps({'sum': r['a'] + 1}))",
+            "ok",
+            None,
+        ),
+        ('print(\'@provision {"error": "no model"}\')', "error", None),
         ("print('hello')", "protocol", None),
         ("print('@provision not json')", "protocol", None),
         ("import os,signal; os.kill(os.getpid(), signal.SIGSEGV)", "signal", "SIGSEGV"),

@@ -23,7 +23,9 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def partial(json: JsonOption = False) -> Spoken:
         item = ErrorItem(code="half", message="half of it", hint="provision good x")
-        result = Result(command="partial", data={"name": "x"}, status="partial", exit_code=ExitCode.DOES_NOT_FIT, errors=(item,))
+        result = Result(
+            command="partial", data={"name": "x"}, status="partial", exit_code=ExitCode.DOES_NOT_FIT, errors=(item,)
+        )
         return Spoken(result=result, render=speak)
 
     def known(json: JsonOption = False) -> Spoken:

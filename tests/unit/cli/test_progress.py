@@ -4,7 +4,9 @@ import json
 from provision.cli.progress import describe, make_reporter
 from provision.events import LogLine, Note, Progress, ProgressEnded, StepEnded, StepStarted
 
-STATE = Progress(task="f", label="model.gguf", done=1 << 30, total=4 << 30, unit="bytes", per_s=50e6, left_s=65.0, note="2 sources")
+STATE = Progress(
+    task="f", label="model.gguf", done=1 << 30, total=4 << 30, unit="bytes", per_s=50e6, left_s=65.0, note="2 sources"
+)
 
 
 def test_a_state_reads_as_one_line() -> None:
