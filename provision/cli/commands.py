@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import typer
 
+from provision.cli import recipe
+
 
 def register(app: typer.Typer) -> None:
     """Add every command to `app`, in the order people meet them."""
+    recipe.register(app)
