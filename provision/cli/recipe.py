@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +25,8 @@ def register(app: typer.Typer) -> None:
     group.command("show")(show_recipe)
     group.command("validate")(validate_recipes)
     group.command("schema")(print_schema)
+    group.command("import")(import_recipe)
+    group.command("export")(export_recipe)
     app.add_typer(group, name="recipe")
 
 
@@ -83,6 +86,45 @@ def print_schema(json: JsonOption = False) -> Spoken:
     from provision.recipes.schema import json_schema
 
     return Spoken(result=Result(command="recipe", data={"schema": json_schema()}), render=_render_schema)
+
+
+def import_recipe(
+    file: Annotated[str, typer.Argument(help="An Ollama Modelfile, an LM Studio model.yaml or a llama.cpp preset.ini.")],
+    source: Annotated[str, typer.Option("--from", metavar="auto|modelfile|model.yaml|preset")] = "auto",
+    section: Annotated[str | None, typer.Option(help="Which preset of a preset.ini.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the new recipe.")] = None,
+    output: Annotated[str | None, typer.Option("--output", "-o", help="Write NAME.toml here; default: print it.")] = None,
+    json: JsonOption = False,
+) -> Spoken:
+    """Turn another tool's model file into a recipe."""
+    from pathlib import Path
+
+    from provision.recipes.exchange import import_file, write_new
+
+    text, recipe, notes = import_file(Path(file), kind=source, section=section, name=name)
+    written = str(write_new(Path(output), text)) if output else None
+    data = {"recipe": recipe.to_data(), "toml": text, "notes": list(notes), "written": written}
+    return Spoken(result=Result(command="recipe", data=data), render=_render_import)
+
+
+def export_recipe(
+    name: Annotated[str, typer.Argument(help="A shipped recipe's name, or a path ending in .toml.")],
+    to: Annotated[str, typer.Option("--to", metavar="modelfile|preset|compose|quadlet|shell")],
+    model: Annotated[str | None, typer.Option(help="A GGUF path or org/name:QUANT; default: what the recipe names.")] = None,
+    backend: Annotated[str, typer.Option(metavar="cpu|cuda|vulkan|rocm", help="Image of compose and quadlet.")] = "cpu",
+    output: Annotated[str | None, typer.Option("--output", "-o", help="Write to this new file; default: print it.")] = None,
+    json: JsonOption = False,
+) -> Spoken:
+    """Write a recipe in another tool's words."""
+    from pathlib import Path
+
+    from provision.recipes.exchange import export_text, write_new
+    from provision.recipes.load import load_recipe
+
+    text = export_text(load_recipe(name), to=to, model=model, backend=backend)
+    written = str(write_new(Path(output), text)) if output else None
+    data = {"format": to, "text": text, "written": written}
+    return Spoken(result=Result(command="recipe", data=data), render=_render_export)
 
 
 def _row(recipe: Recipe) -> dict[str, Any]:
@@ -155,3 +197,19 @@ def _render_schema(console: Console, data: Mapping[str, Any]) -> None:
 
     # Not through rich: what is printed here is saved to a file and must not be wrapped.
     console.file.write(json.dumps(data["schema"], ensure_ascii=False, indent=2) + "\n")
+
+
+def _render_import(console: Console, data: Mapping[str, Any]) -> None:
+    if data["written"]:
+        console.print(f"wrote {data['written']}", markup=False)
+    else:
+        console.file.write(data["toml"])
+    for note in data["notes"]:
+        sys.stderr.write(f"note: {note}\n")
+
+
+def _render_export(console: Console, data: Mapping[str, Any]) -> None:
+    if data["written"]:
+        console.print(f"wrote {data['written']}", markup=False)
+    else:
+        console.file.write(data["text"])

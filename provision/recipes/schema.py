@@ -36,6 +36,8 @@ RepoId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$", examples=["qwen3-8b"])]
 Quant = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$", examples=["Q4_K_M"])]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+# One line of text: what lands in comments, INI values and unit files of other tools must not be able to start a new line there.
+Line = Annotated[str, Field(min_length=1, max_length=300, pattern=r"^[^\x00-\x1f\x7f]+$", examples=["one line of text"])]
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -51,17 +53,17 @@ class Model(Part):
 
     repo: RepoId | None = None
     """Hub repository that holds GGUF files."""
-    path: str | None = Field(default=None, min_length=1)
+    path: Line | None = None
     """A GGUF on this machine, relative to the recipe's own folder."""
     packaged: Literal["demo"] | None = None
     """A model that ships inside the package."""
-    revision: str = Field(default="main", min_length=1)
+    revision: Line = "main"
     sources: Annotated[tuple[Literal["hf", "modelscope"], ...], Field(strict=False, min_length=1)] = ("hf",)
     modelscope_repo: RepoId | None = None
     """The id on ModelScope when it differs."""
     seen: Literal["listing", "mention", "none"] = "none"
     """How sure the file names of `variants` are: read in a listing, mentioned by public projects, or not seen."""
-    seen_in: str = ""
+    seen_in: Line | None = None
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
@@ -102,7 +104,7 @@ class Engine(Part):
 
     version: Annotated[str, AfterValidator(_version_bound)] | None = None
     backend: Literal["auto", "cpu", "cuda", "vulkan", "metal", "rocm"] = "auto"
-    toolkit: str = "auto"
+    toolkit: Line = "auto"
     cmake_args: Annotated[tuple[str, ...], Field(strict=False)] = ()
 
 
@@ -164,9 +166,9 @@ class Sampling(Part):
 class Serve(Part):
     """Defaults of `provision serve`."""
 
-    host: str = "127.0.0.1"
+    host: Line = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
-    alias: str | None = None
+    alias: Line | None = None
 
 
 class Question(Part):
@@ -189,9 +191,9 @@ class Recipe(Part):
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     name: Name
-    title: str = Field(min_length=1)
+    title: Line
     description: str = ""
-    license: str = ""
+    license: Line | None = None
     """SPDX id or the licence's own name; shown before anything is downloaded."""
     extends: Name | None = None
     model: Model

@@ -1,0 +1,1 @@
+"""Recipes in other tools' words: reading theirs, writing ours."""
