@@ -1,0 +1,120 @@
+import copy
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provision.errors import ExitCode, IntegrityError, UsageError
+from provision.recipes.lockfile import Lock, differences, parse_lock, read_lock, refuse_differences, write_lock
+
+SHA = "ab" * 32
+
+
+def data() -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "provision": "0.1.0",
+        "recipe": {"name": "demo", "toml": 'name = "demo"\n'},
+        "hardware": {"name": "linux-x86_64-cpu", "libc": "glibc 2.36"},
+        "engine": {
+            "version": "0.3.36",
+            "backend": "cpu",
+            "cmake_args": ["-DGGML_NATIVE=ON"],
+            "wheel": {"filename": "llama_cpp_python-0.3.36-py3-none-linux_x86_64.whl", "size_bytes": 5, "sha256": SHA},
+        },
+        "packages": [{"name": "numpy", "version": "2.4.1", "files_sha256": SHA}],
+        "model": {
+            "source": "package",
+            "quant": "Q8_0",
+            "why": ["the recipe has one file"],
+            "files": [{"path": "demo-Q8_0.gguf", "size_bytes": 3, "sha256": SHA}],
+        },
+        "load": {"n_ctx": 512, "n_gpu_layers": 0, "tensor_split": [0.5, 0.5]},
+        "smoke": {"verdict": "pass", "profile": "quick", "checks": {"load": "pass"}, "answer_sha256": SHA},
+        "tree_sha256": SHA,
+    }
+
+
+def test_a_lock_reads_back_and_the_bytes_are_the_same(tmp_path: Path) -> None:
+    lock = Lock.model_validate(data())
+    text = write_lock(lock)
+    assert write_lock(lock) == text
+    path = tmp_path / "provision.lock"
+    path.write_text(text, encoding="utf-8")
+    again = read_lock(path)
+    assert write_lock(again) == text
+    assert again.to_data() == lock.to_data()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d["load"].update(n_ctx=513),
+        lambda d: d["model"]["files"][0].update(sha256="cd" * 32),
+        lambda d: d["engine"].update(cmake_args=["-DGGML_CUDA=ON"]),
+        lambda d: d["smoke"]["checks"].update(load="warn"),
+        lambda d: d.update(digest="00" * 32),
+        lambda d: d.pop("digest"),
+    ],
+)
+def test_any_change_to_a_lock_is_noticed(change: Any) -> None:
+    written = tomllib.loads(write_lock(Lock.model_validate(data())))
+    parse_lock(written, source="x")
+    change(written)
+    with pytest.raises(IntegrityError) as caught:
+        parse_lock(written, source="x")
+    assert caught.value.code == "lock-digest"
+    assert caught.value.exit_code == ExitCode.INTEGRITY
+
+
+@pytest.mark.parametrize("version", [None, 0, 2, "1"])
+def test_another_version_says_so(version: Any) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_lock({**data(), "schema": version}, source="x")
+    assert caught.value.code == "lock-version"
+    assert caught.value.exit_code == ExitCode.USAGE
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        ("path", "../../etc/passwd"),
+        ("path", "a/../b"),
+        ("path", "a\nb"),
+        ("path", "/etc/passwd"),
+        ("path", "a\\b"),
+        ("sha256", "xyz"),
+        ("size_bytes", -1),
+    ],
+)
+def test_a_hostile_lock_is_refused(where: str, value: Any) -> None:
+    bad = data()
+    bad["model"]["files"][0][where] = value
+    with pytest.raises(UsageError) as caught:
+        parse_lock(bad, source="x")
+    assert caught.value.code == "bad-lock"
+
+
+def test_differences_name_the_field() -> None:
+    here = copy.deepcopy(data())
+    here["model"]["files"][0]["sha256"] = "cd" * 32
+    here["load"]["n_ctx"] = 1024
+    here["packages"].append({"name": "extra"})
+    del here["hardware"]["libc"]
+    found = differences(data(), here)
+    assert found == (
+        "hardware.libc: locked 'glibc 2.36', here nothing",
+        "packages[1]: locked nothing, here 'extra'",
+        f"model.files[0].sha256: locked '{SHA}', here '{'cd' * 32}'",
+        "load.n_ctx: locked 512, here 1024",
+    )
+    with pytest.raises(IntegrityError, match=r"load\.n_ctx") as caught:
+        refuse_differences(found, what="this machine", hint="provision sync provision.lock")
+    assert caught.value.code == "lock-differs"
+    refuse_differences((), what="x", hint="")
+
+
+def test_no_lock_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no lock"):
+        read_lock(tmp_path / "provision.lock")
