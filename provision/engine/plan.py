@@ -1,0 +1,318 @@
+"""From a machine and a wish to a complete plan with reasons. Pure: the executor adds nothing to it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from provision.engine.cuda_plan import CudaPlan, NoToolkit, cuda_gpus, plan_cuda
+from provision.engine.flags import UserFlags, cmake_args_text, dead_environment, is_on, merge, parse_cmake_args
+from provision.engine.prebuilt import IndexPages, choose_prebuilt
+from provision.engine.types import Backend, BuildPlan, InstallWish, PrebuiltChoice, Reason, ToolkitChoice
+from provision.engine.vulkan import VulkanSdk, why_not_vulkan
+from provision.errors import MachineError, UsageError
+from provision.host.types import Host, Tool
+from provision.units import GIB, MIB
+
+NO_AMX_FLAGS = ("-mno-amx-tile", "-mno-amx-int8", "-mno-amx-bf16")
+"""Keep GCC 12 from compiling AMX kernels that die at the first quantized product; AVX512-VNNI stays in use."""
+
+# llama-cpp-python 0.3.36, pyproject.toml: cmake.minimum-version.
+_CMAKE_MIN = (3, 21)
+_NINJA_MIN = (1, 5)
+_BUILD_BACKEND = "scikit-build-core[pyproject]>=0.9.2"
+# Core-seconds of one build, measured on two cores in 2026-11: CPU 7 min, Vulkan 5 min 21 s of wall time, CUDA 13.0 for one
+# architecture 38 min. How CUDA grows with more architectures is an estimate.
+_CORE_SECONDS: Mapping[Backend, float] = {"cpu": 420.0, "vulkan": 640.0, "cuda": 2280.0, "metal": 480.0, "rocm": 2280.0}
+_CUDA_NEXT_ARCH_SHARE = 0.7
+# The unpacked source is 217 MiB and a CPU build tree about as much [measured]; an assembled CUDA toolkit is 957 MB, its
+# downloads 566 MB; the CUDA build tree is an estimate.
+_DISK: Mapping[Backend, int] = {
+    "cpu": 600 * MIB,
+    "vulkan": 800 * MIB,
+    "cuda": 2 * GIB,
+    "metal": 800 * MIB,
+    "rocm": 3 * GIB,
+}
+_PYPI_TOOLKIT_DISK = 1600 * MIB
+# Per job. CUDA: the rule of unslothai/unsloth's setup script, (RAM - 2 GiB) / 2 GiB; C++: libllama's largest files.
+_MEMORY_PER_JOB: Mapping[Backend, int] = {"cpu": GIB, "vulkan": GIB, "cuda": 2 * GIB, "metal": GIB, "rocm": 2 * GIB}
+_MEMORY_KEPT_FREE = {"cuda": 2 * GIB, "rocm": 2 * GIB}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanFacts:
+    """What a plan needs besides the host: our folders, the user's flags, and what was read for it."""
+
+    provision_home: str
+    python: str
+    cmake_args: str = ""
+    environ: Mapping[str, str]
+    vulkan: VulkanSdk | None = None
+    index: IndexPages | None = None
+    """Pages of the prebuilt wheel index; None when they could not be read."""
+    index_problem: str = ""
+
+
+def build_plan(host: Host, wish: InstallWish, facts: PlanFacts) -> BuildPlan:
+    """The plan for `wish` on `host`; MachineError when the machine cannot serve it, UsageError for contradicting flags."""
+    user = parse_cmake_args(facts.cmake_args)
+    backend, backend_reasons = _choose_backend(host, wish, user, facts)
+    cuda = plan_cuda(host, wish, toolkits_dir=f"{facts.provision_home}/toolkits") if backend == "cuda" else None
+    warnings = user.warnings + dead_environment(facts.environ)
+    prebuilt, prebuilt_reasons = _consider_prebuilt(host, wish, facts, backend, cuda)
+    if prebuilt is not None:
+        return BuildPlan(
+            backend=backend,
+            engine_version=wish.engine_version,
+            python=facts.python,
+            source="prebuilt",
+            prebuilt=prebuilt,
+            cuda_archs=cuda.archs if cuda else (),
+            platform_key=platform_key(host),
+            gpu_check=wish.gpu_check,
+            disk_bytes=_PYPI_TOOLKIT_DISK if prebuilt.runtime_packages else 400 * MIB,
+            reasons=backend_reasons + prebuilt_reasons,
+            warnings=warnings,
+        )
+    if isinstance(cuda, NoToolkit):
+        raise _no_toolkit(cuda, prebuilt_reasons)
+    return _build(host, wish, facts, user, backend, cuda, backend_reasons + prebuilt_reasons, warnings)
+
+
+def platform_key(host: Host) -> str:
+    """Operating system, machine and C library, as far as a wheel depends on them."""
+    libc = f"{host.system.libc}{'.'.join(map(str, host.system.libc_version or ()))}" if host.system.libc else "libc?"
+    return f"{host.system.os}-{host.system.arch}-{libc}"
+
+
+def _choose_backend(host: Host, wish: InstallWish, user: UserFlags, facts: PlanFacts) -> tuple[Backend, tuple[Reason, ...]]:
+    if wish.backend != "auto":
+        if user.backend is not None and user.backend != wish.backend:
+            raise UsageError(
+                f"--{wish.backend} was asked for, but CMAKE_ARGS switches {user.backend} on",
+                code="conflicting-backend",
+                hint=f"unset CMAKE_ARGS, or: provision install --{user.backend}",
+            )
+        if wish.backend == "metal" and host.system.os != "darwin":
+            raise MachineError("Metal exists on macOS only", code="no-metal", hint="provision install --auto")
+        if wish.backend == "vulkan" and (lacks := why_not_vulkan(host, facts.vulkan)):
+            raise MachineError(f"cannot build for Vulkan: {lacks.message}", code="vulkan-missing", hint=lacks.hint)
+        if wish.backend == "rocm" and host.tool("hipcc") is None:
+            raise MachineError(
+                "cannot build for ROCm: no hipcc (ROCm 6.1 or newer)", code="rocm-missing", hint="provision install --vulkan"
+            )
+        return wish.backend, (Reason(topic="backend", choice=wish.backend, because="asked for"),)
+    if user.backend is not None:
+        return user.backend, (Reason(topic="backend", choice=user.backend, because="CMAKE_ARGS switches it on"),)
+    return _auto_backend(host, wish, facts)
+
+
+def _auto_backend(host: Host, wish: InstallWish, facts: PlanFacts) -> tuple[Backend, tuple[Reason, ...]]:
+    said: list[Reason] = []
+    if host.system.os == "darwin":
+        if host.system.arch == "arm64":
+            return "metal", (Reason(topic="backend", choice="metal", because="Apple silicon"),)
+        return "cpu", (Reason(topic="backend", choice="cpu", because="Metal on Intel Macs is not tried here"),)
+    gpus = cuda_gpus(host)
+    if gpus and not (host.driver and host.driver.problem):
+        cuda = (
+            plan_cuda(host, wish, toolkits_dir=f"{facts.provision_home}/toolkits") if any(g.cuda_arch for g in gpus) else None
+        )
+        prebuilt, _ = _consider_prebuilt(host, wish, facts, "cuda", cuda)
+        if isinstance(cuda, CudaPlan) or prebuilt is not None:
+            return "cuda", (Reason(topic="backend", choice="cuda", because=f"{gpus[0].name} and its driver are here"),)
+        why = "; ".join(cuda.rejected) if isinstance(cuda, NoToolkit) else "its compute capability is unknown"
+        said.append(Reason(topic="not cuda", choice="no toolkit for this GPU", because=why))
+    elif gpus or any(gpu.vendor == "nvidia" for gpu in host.gpus):
+        why = host.driver.problem if host.driver and host.driver.problem else "CUDA_VISIBLE_DEVICES hides it"
+        said.append(Reason(topic="not cuda", choice="the NVIDIA GPU is not usable", because=why))
+    others = [gpu for gpu in host.gpus if gpu.vendor in ("amd", "intel", "nvidia") and gpu.visible]
+    if any(gpu.vendor == "amd" for gpu in others) and host.tool("hipcc") is not None:
+        return "rocm", (*said, Reason(topic="backend", choice="rocm", because="an AMD GPU and hipcc are here"))
+    if others:
+        lacks = why_not_vulkan(host, facts.vulkan)
+        if lacks is None:
+            return "vulkan", (
+                *said,
+                Reason(topic="backend", choice="vulkan", because=f"{others[0].name} and the Vulkan SDK are here"),
+            )
+        said.append(Reason(topic="not vulkan", choice="cannot be built here", because=lacks.message))
+    because = "no usable GPU" if not said else "no GPU backend can be had here"
+    return "cpu", (*said, Reason(topic="backend", choice="cpu", because=because))
+
+
+def _consider_prebuilt(
+    host: Host, wish: InstallWish, facts: PlanFacts, backend: Backend, cuda: CudaPlan | NoToolkit | None
+) -> tuple[PrebuiltChoice | None, tuple[Reason, ...]]:
+    """A wheel of the index, when one is wanted and matches."""
+    compiler = host.tool("g++") or host.tool("c++") or host.tool("clang++")
+    if wish.source == "build":
+        return None, (Reason(topic="source", choice="build", because="asked for"),)
+    if wish.source == "any" and backend not in ("cuda",) and compiler is not None:
+        because = "a compiler is here; prebuilt wheels are made for the CPU of another machine"
+        return None, (Reason(topic="source", choice="build", because=because),)
+    archs = cuda.archs if cuda is not None else ()
+    choice, why = choose_prebuilt(host, wish, backend, archs, facts.index, facts.index_problem)
+    if choice is not None:
+        return choice, (Reason(topic="source", choice=choice.filename, because=why),)
+    if wish.source == "prebuilt":
+        raise MachineError(
+            f"no prebuilt wheel serves this machine: {why}", code="no-prebuilt", hint="provision install --from-source"
+        )
+    return None, (Reason(topic="source", choice="build", because=why),)
+
+
+def _no_toolkit(cuda: NoToolkit, prebuilt: tuple[Reason, ...]) -> MachineError:
+    tried = [*cuda.rejected, *(f"prebuilt wheel: {reason.because}" for reason in prebuilt)]
+    return MachineError(
+        f"no CUDA toolkit can build for architecture {', '.join(cuda.archs)} here: " + "; ".join(tried),
+        code="no-cuda-toolkit",
+        hint="provision doctor --only cuda.toolkit; or without the GPU: provision install --cpu",
+    )
+
+
+def _build(
+    host: Host,
+    wish: InstallWish,
+    facts: PlanFacts,
+    user: UserFlags,
+    backend: Backend,
+    cuda: CudaPlan | None,
+    reasons: tuple[Reason, ...],
+    warnings: tuple[str, ...],
+) -> BuildPlan:
+    compiler = _compiler(host)
+    ours: dict[str, str] = {}
+    env: dict[str, str] = {}
+    said = list(reasons)
+    toolkit: ToolkitChoice | None = None
+    if cuda is not None:
+        ours |= cuda.defines
+        env |= cuda.env
+        said += cuda.reasons
+        warnings += cuda.warnings
+        toolkit = cuda.toolkit
+    elif backend != "cpu":
+        ours[{"vulkan": "GGML_VULKAN", "metal": "GGML_METAL", "rocm": "GGML_HIP"}[backend]] = "ON"
+    if backend == "vulkan" and facts.vulkan is not None:
+        ours |= facts.vulkan.defines
+    ours["CMAKE_PLATFORM_NO_VERSIONED_SONAME"] = "ON"
+    said.append(Reason(topic="wheel", choice="one copy of each library", because="plain wheels carry every library six times"))
+    arguments, overridden = merge(ours, user)
+    jobs, job_reason = _jobs(host, backend)
+    tools, tool_reasons = _build_tools(host)
+    amx, amx_reasons = _amx_flags(host, facts.environ, compiler)
+    said += [job_reason, *tool_reasons, *amx_reasons]
+    if accelerator := host.tool("ccache") or host.tool("sccache"):
+        said.append(Reason(topic="compiler cache", choice=accelerator.name, because="found on PATH; ggml uses it by itself"))
+    env |= {
+        "CMAKE_ARGS": cmake_args_text(arguments),
+        "CMAKE_GENERATOR": "Ninja",
+        "CMAKE_BUILD_PARALLEL_LEVEL": str(jobs),
+        "NINJA_STATUS": "[%f/%t] ",
+        "SKBUILD_WHEEL_EXCLUDE": "lib/**;include/**",
+        **amx,
+    }
+    native = is_on(user.defines.get("GGML_NATIVE", "ON"))
+    seconds = _CORE_SECONDS[backend] / jobs
+    if cuda is not None:
+        seconds *= 1 + _CUDA_NEXT_ARCH_SHARE * (len(cuda.archs) - 1)
+    return BuildPlan(
+        backend=backend,
+        engine_version=wish.engine_version,
+        python=facts.python,
+        source="build",
+        cmake_args=arguments,
+        env=env,
+        jobs=jobs,
+        build_requires=(_BUILD_BACKEND, *tools),
+        cuda_archs=cuda.archs if cuda is not None else (),
+        toolkit=toolkit,
+        compiler=f"{compiler.name} {'.'.join(map(str, compiler.version or ())) or '?'}",
+        platform_key=platform_key(host),
+        cpu_key=hashlib.sha256(" ".join(sorted(host.cpu.flags)).encode()).hexdigest()[:16] if native else "",
+        gpu_check=wish.gpu_check,
+        estimated_s=seconds,
+        disk_bytes=_DISK[backend] + (_PYPI_TOOLKIT_DISK if toolkit is not None and toolkit.kind == "pypi" else 0),
+        reasons=tuple(said),
+        warnings=warnings + overridden,
+    )
+
+
+def _compiler(host: Host) -> Tool:
+    for name in ("g++", "c++", "clang++", "cl"):
+        tool = host.tool(name)
+        if tool is not None and tool.works is not False:
+            return tool
+    newer = [tool for tool in host.tools if tool.name.startswith(("g++-", "clang++-")) and tool.works is not False]
+    if newer:
+        return newer[0]
+    distribution = host.system.distribution or ""
+    hint = "install a C++ compiler"
+    if host.system.os == "darwin":
+        hint = "xcode-select --install"
+    elif distribution.startswith(("debian", "ubuntu", "linuxmint", "raspbian")):
+        hint = "sudo apt install g++"
+    elif distribution.startswith(("fedora", "rhel", "centos", "rocky", "almalinux", "amzn")):
+        hint = "sudo dnf install gcc-c++"
+    elif distribution.startswith(("arch", "manjaro")):
+        hint = "sudo pacman -S base-devel"
+    elif distribution.startswith("alpine"):
+        hint = "apk add g++ linux-headers"
+    elif distribution.startswith(("opensuse", "sles")):
+        hint = "sudo zypper install gcc-c++"
+    elif host.system.os == "windows":
+        hint = "winget install Microsoft.VisualStudio.2022.BuildTools"
+    raise MachineError("no C++ compiler was found, and the engine has to be built here", code="no-compiler", hint=hint)
+
+
+def _jobs(host: Host, backend: Backend) -> tuple[int, Reason]:
+    cores = host.cpu.cores
+    available = host.memory.available_bytes
+    by_cores = cores or 1
+    if available is None:
+        return min(by_cores, 2), Reason(topic="jobs", choice=str(min(by_cores, 2)), because="free memory is unknown")
+    per_job = _MEMORY_PER_JOB[backend]
+    by_memory = max(1, (available - _MEMORY_KEPT_FREE.get(backend, 0)) // per_job)
+    jobs = max(1, min(by_cores, by_memory))
+    room = f"{available / GIB:.1f} GiB free for about {per_job / GIB:.0f} GiB a job"
+    because = f"{cores if cores is not None else 'unknown'} cores, {room}"
+    return jobs, Reason(topic="jobs", choice=str(jobs), because=because)
+
+
+def _build_tools(host: Host) -> tuple[tuple[str, ...], tuple[Reason, ...]]:
+    """cmake and ninja of the machine when new enough, else PyPI's in the build environment."""
+    wanted: list[str] = []
+    reasons: list[Reason] = []
+    for name, floor in (("cmake", _CMAKE_MIN), ("ninja", _NINJA_MIN)):
+        tool = host.tool(name)
+        text = ".".join(map(str, floor))
+        if tool is not None and tool.works is not False and tool.version is not None and tool.version >= floor:
+            reasons.append(
+                Reason(topic=name, choice=tool.path, because=f"version {'.'.join(map(str, tool.version))}, {text} is enough")
+            )
+            continue
+        why = (
+            "none on this machine" if tool is None else f"the one in {tool.path} is too old or does not run ({text} is needed)"
+        )
+        wanted.append(f"{name}>={text}")
+        reasons.append(Reason(topic=name, choice="from PyPI, in the build environment", because=why))
+    return tuple(wanted), tuple(reasons)
+
+
+def _amx_flags(host: Host, environ: Mapping[str, str], compiler: Tool) -> tuple[dict[str, str], tuple[Reason, ...]]:
+    verdict: Literal["trusted", "miscompiles", "untested", "not-needed"] = host.cpu.amx_compiler
+    has_amx = any(flag.startswith("amx") for flag in host.cpu.flags)
+    if verdict == "not-needed" or verdict == "trusted" or not has_amx:
+        return {}, ()
+    why = (
+        f"a test program compiled by {compiler.path} died on this CPU's AMX, as every quantized model would"
+        if verdict == "miscompiles"
+        else "this CPU has AMX and the compiler could not be tried with it; GCC 12 is known to miscompile it"
+    )
+    added = " ".join(NO_AMX_FLAGS)
+    env = {name: f"{environ[name]} {added}" if environ.get(name) else added for name in ("CFLAGS", "CXXFLAGS")}
+    return env, (Reason(topic="AMX", choice="left out", because=why),)

@@ -1,0 +1,161 @@
+"""Which wheel of the maintainer's index serves a machine, and why the others do not. Pure.
+
+One folder per tag: `cpu`, `cu124`, `metal` ... File names since 0.3.20 are `llama_cpp_python-V-py3-none-PLATFORM.whl`. CUDA
+wheels hold machine code for 60 to 90 (CUDA 12) or 75 to 90 (CUDA 13) and bring no CUDA runtime (release workflow of
+abetlen/llama-cpp-python at 0.3.36).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from urllib.parse import unquote, urljoin
+
+from provision.engine.types import Backend, InstallWish, PrebuiltChoice
+from provision.host.cuda_tables import driver_verdict, known_defects, toolkit_facts, version_text
+from provision.host.types import Host, Version
+
+_FILE = re.compile(r"llama_cpp_python-(?P<version>[^-]+)-(?P<python>[^-]+)-(?P<abi>[^-]+)-(?P<platform>.+)\.whl")
+_CU12_ARCHS = frozenset({"60", "61", "70", "75", "80", "86", "89", "90"})
+_CU13_ARCHS = frozenset({"75", "80", "86", "89", "90"})
+# cu118: real code from 60 to 89.
+_CU11_ARCHS = _CU12_ARCHS - {"90"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexFile:
+    """One wheel of an index page."""
+
+    filename: str
+    url: str
+    sha256: str | None
+
+
+IndexPages = Mapping[str, tuple[IndexFile, ...]]
+
+
+def parse_index_page(html: str, *, base_url: str) -> tuple[IndexFile, ...]:
+    """The wheels of one PEP 503 page. Links that are no wheels of llama-cpp-python, or not https, are left out."""
+    reader = _Links()
+    reader.feed(html)
+    found = []
+    for href in reader.hrefs:
+        url, _, fragment = urljoin(base_url, href).partition("#")
+        filename = unquote(url.rsplit("/", 1)[-1])
+        if _FILE.fullmatch(filename) is None or not url.startswith("https://"):
+            continue
+        digest = fragment.removeprefix("sha256=") if re.fullmatch(r"sha256=[0-9a-f]{64}", fragment) else None
+        found.append(IndexFile(filename=filename, url=url, sha256=digest))
+    return tuple(found)
+
+
+def wanted_tags(host: Host, backend: Backend) -> tuple[str, ...]:
+    """Index folders worth reading for this machine, best first."""
+    if backend == "cuda":
+        driver = host.driver
+        rows = []
+        for tag, version in _CUDA_TAGS.items():
+            verdict = driver_verdict(
+                version, driver=driver.version if driver else None, driver_cuda=driver.cuda_version if driver else None
+            )
+            if verdict in ("runs", "native-only"):
+                rows.append((verdict != "runs", tuple(-part for part in version), tag))
+        return tuple(tag for _, _, tag in sorted(rows))
+    return {"cpu": ("cpu",), "metal": ("metal",), "vulkan": ("vulkan",), "rocm": ("rocm72",)}[backend]
+
+
+_CUDA_TAGS: Mapping[str, Version] = {
+    "cu118": (11, 8),
+    "cu121": (12, 1),
+    "cu122": (12, 2),
+    "cu123": (12, 3),
+    "cu124": (12, 4),
+    "cu125": (12, 5),
+    "cu130": (13, 0),
+    "cu132": (13, 2),
+}
+
+
+def choose_prebuilt(
+    host: Host,
+    wish: InstallWish,
+    backend: Backend,
+    archs: tuple[str, ...],
+    pages: IndexPages | None,
+    problem: str,
+) -> tuple[PrebuiltChoice | None, str]:
+    """(the wheel or None, the reason either way)."""
+    if pages is None:
+        return None, f"the index of prebuilt wheels was not read{': ' + problem if problem else ''}"
+    if host.system.libc == "glibc" and (host.system.libc_version or (2, 17)) < (2, 17):
+        return None, "prebuilt wheels need glibc 2.17"
+    against: list[str] = []
+    for tag in wanted_tags(host, backend):
+        reason = _against_tag(tag, archs) if backend == "cuda" else None
+        if reason is not None:
+            against.append(f"{tag}: {reason}")
+            continue
+        fitting = [file for file in pages.get(tag, ()) if _fits(file, host, wish.engine_version)]
+        if not fitting:
+            against.append(f"{tag}: no wheel of {wish.engine_version} for {host.system.os} {host.system.arch}")
+            continue
+        file = fitting[0]
+        runtime = _runtime(tag) if backend == "cuda" and host.system.os == "linux" else ()
+        choice = PrebuiltChoice(
+            tag=tag,
+            filename=file.filename,
+            url=file.url,
+            sha256=file.sha256,
+            runtime_packages=runtime,
+            runtime_major=_CUDA_TAGS[tag][0] if tag in _CUDA_TAGS else None,
+        )
+        served = f" and has machine code for {', '.join(archs)}" if archs else ""
+        return choice, f"the newest tag this machine serves is {tag}{served}"
+    return None, "; ".join(against) or "no index tag suits this driver"
+
+
+def _against_tag(tag: str, archs: tuple[str, ...]) -> str | None:
+    version = _CUDA_TAGS[tag]
+    if any("gibberish" in defect.effect for defect in known_defects(version)):
+        return f"CUDA {version_text(version)} miscompiles IQ2 and IQ3 kernels"
+    have = _CU13_ARCHS if version[0] == 13 else _CU12_ARCHS if version[0] == 12 else _CU11_ARCHS
+    lacking = [arch for arch in archs if arch not in have]
+    return f"holds no machine code for {', '.join(lacking)}" if lacking else None
+
+
+def _fits(file: IndexFile, host: Host, version: str) -> bool:
+    match = _FILE.fullmatch(file.filename)
+    if match is None or match["version"].partition("+")[0] != version or match["python"] != "py3":
+        return False
+    arch = {"amd64": "x86_64", "arm64": "aarch64"}.get(host.system.arch.lower(), host.system.arch.lower())
+    platform = match["platform"]
+    if host.system.os == "linux":
+        prefix = "musllinux" if host.system.libc == "musl" else ("manylinux", "linux_")
+        if not platform.startswith(prefix) or not platform.endswith(arch):
+            return False
+        needs = re.match(r"manylinux_(\d+)_(\d+)_", platform)
+        have = host.system.libc_version
+        return needs is None or have is None or have >= (int(needs[1]), int(needs[2]))
+    if host.system.os == "windows":
+        return platform == ("win_amd64" if arch == "x86_64" else f"win_{host.system.arch.lower()}")
+    return host.system.os == "darwin" and platform.startswith("macosx") and platform.endswith(("arm64", "universal2"))
+
+
+def _runtime(tag: str) -> tuple[str, ...]:
+    facts = toolkit_facts(_CUDA_TAGS[tag])
+    packages = facts.pypi_packages if facts is not None else {}
+    return tuple(
+        f"{name}{spec}" for name, spec in packages.items() if name.startswith(("nvidia-cuda-runtime", "nvidia-cublas"))
+    )
+
+
+class _Links(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.hrefs: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "a":
+            self.hrefs += [value for name, value in attrs if name == "href" and value]

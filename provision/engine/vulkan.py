@@ -1,0 +1,68 @@
+"""What a Vulkan build needs, and what of it is missing, by name. Pure; `vulkan_probe` reads the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from provision.host.types import Host, Version
+
+# ggml-vulkan of ggml 0.25.3 uses vk::LayerSettingEXT, which the headers got after 1.3.239 (Debian 12 has exactly that one:
+# the build fails). Which release brought it was not determined; 1.4.309 (Debian 13) was seen to work.
+_TOO_OLD = (1, 3, 239)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VulkanSdk:
+    """The parts found: on the system, or below `VULKAN_SDK`. None means not found."""
+
+    header_version: Version | None = None
+    include_dir: str | None = None
+    library: str | None = None
+    glslc: str | None = None
+    spirv_headers_dir: str | None = None
+    """Folder of SPIRV-HeadersConfig.cmake."""
+    searched: tuple[str, ...] = ()
+    defines: Mapping[str, str] = field(default_factory=dict)
+    """What CMake must be told because it would not look there by itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lacks:
+    """What is missing, and the command that brings it."""
+
+    message: str
+    hint: str
+
+
+def why_not_vulkan(host: Host, sdk: VulkanSdk | None) -> Lacks | None:
+    """None when Vulkan can be built."""
+    if sdk is None:
+        return Lacks(message="what the machine has for Vulkan was not looked at", hint="provision install --vulkan")
+    missing = []
+    if sdk.header_version is None:
+        missing.append("the Vulkan headers")
+    elif sdk.header_version <= _TOO_OLD:
+        found = ".".join(map(str, sdk.header_version))
+        missing.append(f"newer Vulkan headers (found {found} in {sdk.include_dir}; 1.3.239 and older do not compile)")
+    if sdk.library is None:
+        missing.append("the loader library libvulkan.so")
+    if sdk.glslc is None:
+        missing.append("the shader compiler glslc")
+    if sdk.spirv_headers_dir is None:
+        missing.append("the SPIRV-Headers package")
+    return Lacks(message="missing: " + ", ".join(missing), hint=_hint(host, sdk)) if missing else None
+
+
+def _hint(host: Host, sdk: VulkanSdk) -> str:
+    distribution = host.system.distribution or ""
+    only_headers_old = sdk.header_version is not None and sdk.header_version <= _TOO_OLD
+    if only_headers_old:
+        return "unpack a newer Vulkan SDK anywhere and: export VULKAN_SDK=/path/to/it/x86_64"
+    if distribution.startswith(("debian", "ubuntu", "linuxmint")):
+        return "sudo apt install libvulkan-dev glslc spirv-headers"
+    if distribution.startswith(("fedora", "rhel", "centos", "rocky", "almalinux")):
+        return "sudo dnf install vulkan-loader-devel glslc spirv-headers-devel"
+    if distribution.startswith(("arch", "manjaro")):
+        return "sudo pacman -S vulkan-headers vulkan-icd-loader shaderc spirv-headers"
+    return "unpack the Vulkan SDK anywhere and: export VULKAN_SDK=/path/to/it/x86_64"
