@@ -77,6 +77,8 @@ def prepare(folder: Path) -> Lavapipe:
     headers.mkdir()
     _run([*newer, "download", "libvulkan-dev"], cwd=headers)
     _unpack(sorted(headers.glob("*.deb")), root / "headers")
+    # ggml finds SPIRV-Headers by CMake but adds no include folder for them; beside the Vulkan headers they are seen.
+    shutil.copytree(root / "usr/include/spirv", root / "headers/usr/include/spirv")
     _write_icd(root)
     (root / _DONE).touch()
     return Lavapipe(root=root)
