@@ -52,6 +52,10 @@ class ModelSet:
     files: tuple[RepoFile, ...]
     complete: bool = True
     """False when shards of the split are missing from the listing."""
+    tail: str = ""
+    """What the names say after the label (`mtp` of `x-Q4_K_M-mtp.gguf`): a variant, not the plain model of that label."""
+    byte_split: bool = False
+    """One file cut into pieces that must be joined before anything can read them."""
 
     @property
     def size_bytes(self) -> int | None:

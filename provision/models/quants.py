@@ -1,0 +1,191 @@
+"""From a listing to the one model a person asked for: splits complete, exact label first, never a silent fallback."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import shlex
+from collections.abc import Callable, Iterable, Sequence
+
+from provision.errors import NotFoundError, UsageError
+from provision.models.labels import parse_label, without_prefix
+from provision.models.names import ParsedName, parse_name
+from provision.models.types import ModelSet, RepoFile, Role
+
+__all__ = ["ParsedName", "group", "labels", "parse_label", "parse_name", "select", "select_mmproj"]
+
+_SHOWN = 12
+# The projector llama.cpp itself prefers is the one closest to full precision that everything can run.
+_MMPROJ_ORDER = ("F16", "BF16", "Q8_0", "F32")
+
+
+def group(files: Iterable[RepoFile]) -> tuple[ModelSet, ...]:
+    """Every file in exactly one set: the parts of a split together and in order, everything else alone. Sorted by path."""
+    parts: dict[tuple[str, int | None, bool], dict[int, tuple[ParsedName, RepoFile]]] = {}
+    sets: list[ModelSet] = []
+    for file in {file.path: file for file in files}.values():
+        name = parse_name(file.path)
+        if name.index is None:
+            sets.append(ModelSet(role=name.role, quant=name.quant, tail=name.tail, files=(file,)))
+        else:
+            parts.setdefault((name.stem, name.count, name.byte_split), {})[name.index] = (name, file)
+    for (_, count, byte_split), found in parts.items():
+        indexes = sorted(found)
+        name = found[indexes[0]][0]
+        last = count if count is not None else max(2, indexes[-1])
+        sets.append(
+            ModelSet(
+                role=name.role,
+                quant=name.quant,
+                tail=name.tail,
+                files=tuple(found[index][1] for index in indexes),
+                complete=len(indexes) == last and indexes[0] == 1 and indexes[-1] == last,
+                byte_split=byte_split,
+            )
+        )
+    return tuple(sorted(sets, key=lambda one: one.files[0].path))
+
+
+def labels(sets: Iterable[ModelSet]) -> tuple[str, ...]:
+    """The labels of the models, each once, in the order of the listing."""
+    return tuple(dict.fromkeys(one.quant for one in sets if one.role is Role.MODEL and one.quant is not None))
+
+
+def select(sets: Sequence[ModelSet], quant: str | None, *, repo_id: str = "") -> ModelSet:
+    """The one model of label `quant`, in any case; with None, the only model there is.
+
+    The exact label wins; then the same label followed by more words, then behind a prefix such as UD-, each only when unique.
+    Raises NotFoundError (`quant-not-found`, `split-incomplete`, `byte-split`, `no-model`) and UsageError (`quant-ambiguous`,
+    `quant-required`).
+    """
+    models = [one for one in sets if one.role is Role.MODEL]
+    repo = repo_id or "ORG/REPO"
+    if not models:
+        raise NotFoundError(
+            f"{repo_id or 'the repository'} holds no GGUF model",
+            code="no-model",
+            hint="look for a repository whose name ends in -GGUF",
+        )
+    if quant is None:
+        wanted, found = None, models
+    else:
+        wanted = parse_label(quant) or quant
+        found = _matching(models, wanted)
+    if not found:
+        raise _not_found(models, quant or "", repo)
+    # A split with shards missing cannot be loaded, so it never competes with one that can.
+    found = [one for one in found if one.complete] or found
+    if len(found) > 1:
+        raise _ambiguous(found, wanted, repo)
+    return _usable(found[0], repo)
+
+
+def select_mmproj(sets: Sequence[ModelSet], model: ModelSet) -> ModelSet | None:
+    """The projector that belongs to `model`: of its own folder, else of the root; F16 first. None when there is none."""
+    folder = _folder(model)
+    for place in dict.fromkeys((folder, "", "mmproj", "vision")):
+        found = [one for one in sets if one.role is Role.MMPROJ and one.complete and _folder(one) == place]
+        if found:
+            return min(found, key=lambda one: (_mmproj_rank(one), one.files[0].path))
+    return None
+
+
+def _mmproj_rank(one: ModelSet) -> int:
+    return _MMPROJ_ORDER.index(one.quant) if one.quant in _MMPROJ_ORDER else len(_MMPROJ_ORDER)
+
+
+def _folder(one: ModelSet) -> str:
+    return one.files[0].path.rpartition("/")[0]
+
+
+def _matching(models: Sequence[ModelSet], wanted: str) -> list[ModelSet]:
+    rules: tuple[Callable[[ModelSet], bool], ...] = (
+        lambda one: one.quant == wanted and not one.tail,
+        lambda one: one.quant == wanted,
+        lambda one: one.quant is not None and without_prefix(one.quant) == wanted,
+    )
+    for rule in rules:
+        found = [one for one in models if rule(one)]
+        if found:
+            return found
+    return []
+
+
+def _not_found(models: Sequence[ModelSet], quant: str, repo: str) -> NotFoundError:
+    there = labels(models)
+    if not there:
+        return NotFoundError(
+            f"no file of {repo} carries a quant label, so {quant} names none of them: {_some(_first_paths(models))}",
+            code="quant-not-found",
+            hint=f"provision fetch {repo} --file {shlex.quote(models[0].files[0].path)}",
+        )
+    nearest = _nearest(quant, there)
+    return NotFoundError(
+        f"{repo} has no {quant}; it has {_some(there)}; nearest: {', '.join(nearest)}",
+        code="quant-not-found",
+        hint=f"provision fetch {repo}:{nearest[0]}",
+    )
+
+
+def _nearest(quant: str, there: Sequence[str]) -> list[str]:
+    """At most three labels, most alike first: the same number of bits counts more than the spelling."""
+    asked = quant.upper()
+    bits = _bits(asked)
+
+    def likeness(label: str) -> tuple[float, float]:
+        spelling = difflib.SequenceMatcher(None, asked, label.upper()).ratio()
+        return (-abs(_bits(label) - bits) if bits else 0.0, spelling)
+
+    return sorted(there, key=likeness, reverse=True)[:3]
+
+
+def _bits(label: str) -> int:
+    match = re.search(r"(?:Q|F|FP)(\d{1,2})", label.upper())
+    return int(match.group(1)) if match else 0
+
+
+def _ambiguous(found: Sequence[ModelSet], wanted: str | None, repo: str) -> UsageError:
+    if wanted is None and labels(found):
+        return UsageError(
+            f"{repo} has several models; say which quant: {_some(labels(found))}",
+            code="quant-required",
+            hint=f"provision fetch {repo}:{labels(found)[0]}",
+        )
+    what = f"{wanted} names" if wanted else "there are"
+    return UsageError(
+        f"in {repo}, {what} {len(found)} models: {_some(_first_paths(found))}",
+        code="quant-ambiguous",
+        hint=f"provision fetch {repo} --file {shlex.quote(found[0].files[0].path)}",
+    )
+
+
+def _usable(one: ModelSet, repo: str) -> ModelSet:
+    names = [parse_name(file.path) for file in one.files]
+    if not one.complete:
+        here = {name.index for name in names}
+        last = names[0].count or max(2, *(name.index or 0 for name in names))
+        missing = [f"{index} of {last}" for index in range(1, last + 1) if index not in here][:_SHOWN]
+        raise NotFoundError(
+            f"the split {names[0].stem} is incomplete in {repo}: part {', '.join(missing)} is missing",
+            code="split-incomplete",
+            hint=f"provision fetch {repo} --dry-run --include '*.gguf'",
+        )
+    if one.byte_split:
+        stem = names[0].stem
+        pieces = " ".join(shlex.quote(file.path) for file in one.files)
+        wish = shlex.quote(f"{stem}.gguf?*")
+        raise NotFoundError(
+            f"{stem}.gguf lies in {repo} cut into {len(names)} pieces, which llama.cpp cannot read before they are joined",
+            code="byte-split",
+            hint=f"provision fetch {repo} --include {wish} --local-dir . && cat {pieces} > model.gguf",
+        )
+    return one
+
+
+def _first_paths(sets: Sequence[ModelSet]) -> list[str]:
+    return [one.files[0].path for one in sets]
+
+
+def _some(words: Sequence[str]) -> str:
+    more = f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
+    return ", ".join(words[:_SHOWN]) + more

@@ -1,0 +1,52 @@
+"""`org/name[:QUANT][@revision]` as a person writes it, strictly: what is not one is refused with what it should look like."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+from provision.errors import UsageError
+from provision.models.types import RepoRef
+
+# huggingface_hub 2.4.0 utils/_validators.py: word characters, `-`, `.`, at most 96, no `--`, no `..`, no separator at an end.
+_PART = r"(?!.{97})[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
+_REF = re.compile(rf"(?P<org>{_PART})/(?P<name>{_PART})(?::(?P<quant>[A-Za-z0-9][A-Za-z0-9_.-]*))?(?:@(?P<revision>[^@:]+))?")
+_REVISION = re.compile(r"(?!.{257})[A-Za-z0-9_][A-Za-z0-9_.+-]*(?:/[A-Za-z0-9_.+-]+)*")
+_HOSTS = re.compile(r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co|hf-mirror\.com)/")
+_FILE_PAGE = re.compile(r"(?P<repo>[^/]+/[^/]+)/(?:blob|resolve|tree)/(?P<revision>[^/]+)(?:/(?P<path>[^?#]+))?.*")
+
+
+def parse_ref(text: str) -> RepoRef:
+    """The repository named by `text`. Raises UsageError (`bad-ref`) with the right form in the hint."""
+    rest = _HOSTS.sub("", text.strip(), count=1)
+    page = _FILE_PAGE.fullmatch(rest)
+    if page and _REF.fullmatch(page["repo"]):
+        revision = "" if page["revision"] == "main" else f"@{page['revision']}"
+        wish = f" --file {shlex.quote(page['path'])}" if page["path"] else ""
+        raise UsageError(
+            f"that is the address of a page inside a repository: {text!r}",
+            code="bad-ref",
+            hint=f"provision fetch {page['repo']}{revision}{wish}",
+        )
+    match = _REF.fullmatch(rest)
+    if match is None or _doubled(match["org"]) or _doubled(match["name"]):
+        raise UsageError(
+            f"not a repository: {text!r}", code="bad-ref", hint="write org/repo, org/repo:QUANT or org/repo:QUANT@revision"
+        )
+    return RepoRef(org=match["org"], name=match["name"], quant=match["quant"], revision=check_revision(match["revision"]))
+
+
+def check_revision(revision: str | None) -> str | None:
+    """A branch, tag, `refs/pr/N` or commit, safe in a URL and as a path below `refs/`. Raises UsageError (`bad-revision`)."""
+    if revision is None:
+        return None
+    if not _REVISION.fullmatch(revision) or ".." in revision or any(part in (".", "") for part in revision.split("/")):
+        raise UsageError(
+            f"not a revision: {revision!r}", code="bad-revision", hint="write a branch, a tag or a 40-digit commit"
+        )
+    return revision
+
+
+def _doubled(part: str) -> bool:
+    # `--` parts the words of a cache folder's name (models--org--name); `..` climbs.
+    return "--" in part or ".." in part
