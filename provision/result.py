@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -9,6 +11,7 @@ from typing import Any, Literal
 from provision.errors import ExitCode, ProvisionError
 
 ENVELOPE_VERSION = "1"
+_OTHER_CONTROLS = re.compile(r"[\x7f-\x9f]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +47,15 @@ class Result:
             "data": dict(self.data),
             "errors": [{"code": e.code, "message": e.message, "hint": e.hint} for e in self.errors],
         }
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """`value` as JSON that is safe to show: DEL and the C1 controls are escaped too, because terminals obey U+009B.
+
+    JSON itself demands escapes for the first 32 control characters only; other people's text is printed as it is otherwise.
+    """
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return _OTHER_CONTROLS.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 
 def failed(command: str, error: ProvisionError, data: Mapping[str, Any] | None = None) -> Result:

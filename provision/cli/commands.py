@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from provision.cli import recipe
+from provision.cli import chat, recipe
 
 
 def register(app: typer.Typer) -> None:
     """Add every command to `app`, in the order people meet them."""
     recipe.register(app)
+    app.command("chat")(chat.chat)

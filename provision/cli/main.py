@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import traceback
@@ -15,7 +14,7 @@ from provision import __version__
 from provision.cli.commands import register
 from provision.cli.session import Spoken, human_console
 from provision.errors import ExitCode, ProvisionError
-from provision.result import ErrorItem, Result, failed
+from provision.result import ErrorItem, Result, failed, json_text
 
 ISSUES_URL = "the issue tracker of the project"
 
@@ -112,7 +111,7 @@ def _usage_failure(command: str, error: TyperException) -> Result:
 
 def _speak(spoken: Spoken, *, json_wanted: bool) -> int:
     if json_wanted:
-        print(json.dumps(spoken.result.envelope(), ensure_ascii=False))
+        print(json_text(spoken.result.envelope()))
     else:
         spoken.render(human_console(), spoken.result.data)
         _print_errors(spoken.result)
@@ -121,7 +120,7 @@ def _speak(spoken: Spoken, *, json_wanted: bool) -> int:
 
 def _speak_failure(result: Result, *, json_wanted: bool) -> int:
     if json_wanted:
-        print(json.dumps(result.envelope(), ensure_ascii=False))
+        print(json_text(result.envelope()))
     else:
         _print_errors(result)
     return int(result.exit_code)

@@ -1,0 +1,138 @@
+"""From the options of `provision chat` to an open conversation: the model resolved, the transcript read, the engine started."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from provision.chat.conversation import Conversation
+from provision.chat.engine import ModelProcess
+from provision.chat.overflow import Policy
+from provision.chat.reasoning import MARKERS
+from provision.chat.storage import Keeper, load_transcript
+from provision.chat.transcripts import Format, Transcript
+from provision.chat.types import Load, Marker, Message, Sampling
+from provision.cli.session import Session
+from provision.errors import UsageError
+
+if TYPE_CHECKING:
+    from provision.cli.chat import Wish
+    from provision.recipes.schema import Recipe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A model on this machine, and how to load it."""
+
+    path: Path
+    llama_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Recipe | None = None
+
+
+def resolve(wish: Wish, session: Session) -> Target:
+    """The model file behind what was typed, fetched when it is not here, with the arguments that fit this machine."""
+    found = _resolve(wish.model, session)
+    kwargs = dict(found.llama_kwargs)
+    if wish.ctx is not None:
+        kwargs["n_ctx"] = wish.ctx
+    if (layers := wish.layers()) is not None:
+        kwargs["n_gpu_layers"] = layers
+    return Target(path=found.path, llama_kwargs=kwargs, recipe=found.recipe)
+
+
+def _resolve(model: str, session: Session) -> Target:
+    if importlib.util.find_spec("provision.recipes.target") is not None:
+        target = importlib.import_module("provision.recipes.target")
+        found = target.resolve_model(model, settings=session.settings, reporter=session.reporter)
+        return Target(path=found.path, llama_kwargs=found.llama_kwargs, recipe=found.recipe)
+    path = Path(model).expanduser()
+    if not path.is_file():
+        raise UsageError(f"{model} is not a file", code="model-not-found", hint="give the path of a GGUF")
+    return Target(path=path, llama_kwargs={"n_ctx": 4096})
+
+
+def open_conversation(wish: Wish, session: Session) -> tuple[Conversation, Keeper, tuple[str, ...]]:
+    """The conversation, where it is saved, and what the person should know about the transcript that was read."""
+    template = _read_template(wish.template)
+    transcript = _read_transcript(wish)
+    target = resolve(wish, session)
+    chat = target.recipe.chat if target.recipe is not None else None
+    own = (Marker(open=chat.reasoning.open, close=chat.reasoning.close),) if chat and chat.reasoning else ()
+    markers = (*own, *(marker for marker in MARKERS if marker not in own))
+    load = Load(
+        model_path=target.path,
+        llama_kwargs=target.llama_kwargs,
+        chat_format=wish.chat_format or (chat.chat_format if chat and template is None else None),
+        template=template or (chat.template if chat and wish.chat_format is None else None),
+        template_kwargs=dict(chat.template_kwargs) if chat else {},
+        markers=markers,
+    )
+
+    def start(n_ctx: int | None) -> ModelProcess:
+        wanted = load if n_ctx is None else replace(load, llama_kwargs={**load.llama_kwargs, "n_ctx": n_ctx})
+        return _with_template(
+            ModelProcess.start(wanted, python=wish.python, environ=session.settings.environ, reporter=session.reporter)
+        )
+
+    keeper = Keeper(path=wish.history or wish.output, format=cast("Format", wish.save_as or transcript.format))
+    if wish.history is None and wish.save_as is None:
+        keeper.format = "list"
+    talk = Conversation(
+        start=start,
+        messages=_with_system(transcript.messages, wish.system if wish.system is not None else (chat.system if chat else None)),
+        sampling=_sampling(wish, target.recipe),
+        policy=cast("Policy", wish.overflow),
+        markers=markers,
+        save=keeper,
+    )
+    return talk, keeper, transcript.notes
+
+
+def _with_template(engine: ModelProcess) -> ModelProcess:
+    """Refuse the format llama-cpp-python falls back to in silence: its answers look like a broken model."""
+    if engine.loaded.has_template:
+        return engine
+    engine.close()
+    raise UsageError(
+        "the model has no chat template, and llama-cpp-python would quietly use that of Llama 2",
+        code="no-chat-template",
+        hint="name the right one: --chat-format chatml (or llama-3, mistral-instruct, gemma ...), or --template FILE",
+    )
+
+
+def _with_system(messages: tuple[Message, ...], system: str | None) -> tuple[Message, ...]:
+    if system is None:
+        return messages
+    rest = messages[1:] if messages and messages[0].role == "system" else messages
+    return (Message(role="system", content=system), *rest) if system else rest
+
+
+def _sampling(wish: Wish, recipe: Recipe | None) -> Sampling:
+    """Defaults, then the recipe's, then the flags. Without a seed one is drawn, so that every answer can be had again."""
+    values: dict[str, Any] = {"seed": secrets.randbelow(2**31)}
+    if recipe is not None:
+        values.update({name: value for name, value in recipe.sampling.model_dump().items() if value not in (None, ())})
+    values.update({name: value for name, value in wish.sampling.items() if value is not None})
+    return Sampling(**values)
+
+
+def _read_transcript(wish: Wish) -> Transcript:
+    if wish.history is not None:
+        return load_transcript(wish.history, missing_ok=True)
+    if wish.input is not None:
+        return load_transcript(wish.input)
+    return Transcript(messages=(), format="list")
+
+
+def _read_template(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the template {path}: {error}", code="bad-template", hint="give a Jinja file") from None
