@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import typer
 
-from provision.cli import chat, recipe
+from provision.cli import chat, fit, recipe
 
 
 def register(app: typer.Typer) -> None:
     """Add every command to `app`, in the order people meet them."""
+    fit.register(app)
     recipe.register(app)
     app.command("chat")(chat.chat)
