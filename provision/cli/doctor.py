@@ -1,0 +1,142 @@
+"""`provision doctor`: what this machine is, what blocks it, and what mends it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from provision.cli.session import JsonOption, ProgressOption, Session, Spoken, open_session
+from provision.errors import ExitCode, UsageError
+from provision.result import ErrorItem, Result
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from provision.host.doctor import Diagnosis
+    from provision.host.types import Host
+
+_MARKS = {"error": "✗", "crashed": "✗", "warning": "!", "info": "·", "ok": "✓", "skipped": "-"}
+
+
+def doctor(
+    json: JsonOption = False,
+    list_checks: Annotated[bool, typer.Option("--list", help="List the checks and end.")] = False,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="ID", help="Ask this check only; may be repeated.")
+    ] = None,
+    host: Annotated[
+        Path | None, typer.Option("--host", metavar="FILE", help="Judge the machine described in FILE, not this one.")
+    ] = None,
+    python: Annotated[
+        Path | None, typer.Option("--python", metavar="PATH", help="The Python the engine is for; default this one.")
+    ] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown for an issue report.")] = False,
+    include_identifiers: Annotated[
+        bool, typer.Option("--include-identifiers", help="Leave home folder, user name and GPU UUIDs in the output.")
+    ] = False,
+    progress: ProgressOption = "auto",
+) -> Spoken:
+    """Find out what this machine can do, and name every blocker with the command that mends it."""
+    from provision.host.doctor import CHECKS, choose, diagnose
+
+    session = open_session(json=json, progress=progress)
+    wanted = choose(CHECKS, only or ())
+    if list_checks:
+        rows = [{"id": check.id, "title": check.title, "about": check.about} for check in wanted]
+        return Spoken(result=Result(command="doctor", data={"checks": rows}), render=_render_list)
+    machine = _read_host(host) if host is not None else _look(session, python)
+    diagnosis = diagnose(machine, only=only or ())
+    data = _data(machine, diagnosis, identifiers=include_identifiers)
+    result = Result(command="doctor", data=data)
+    if diagnosis.errors:
+        worst = diagnosis.errors[0]
+        commands = worst.remedy.commands if worst.remedy is not None else ()
+        item = ErrorItem(code=f"doctor-{worst.check}", message=worst.summary, hint=commands[0] if commands else "")
+        result = Result(command="doctor", data=data, exit_code=ExitCode.FAILURE, status="error", errors=(item,))
+    return Spoken(result=result, render=_render_markdown if markdown else _render)
+
+
+def _look(session: Session, python: Path | None) -> Host:
+    from provision.host.probe import probe_host
+
+    return probe_host(session.settings, python=python, reporter=session.reporter)
+
+
+def _read_host(file: Path) -> Host:
+    from provision.host.serial import host_from_json
+
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise UsageError(
+            f"cannot read {file}: {reason}",
+            code="bad-host-file",
+            hint="make the file on that machine with: provision doctor --json > machine.json",
+        ) from None
+    return host_from_json(text)
+
+
+def _data(machine: Host, diagnosis: Diagnosis, *, identifiers: bool) -> dict[str, Any]:
+    """The contract's data, and the verdict; without the person unless asked for."""
+    from provision.host.redact import redact, this_identity
+    from provision.host.serial import host_to_data
+
+    data = {
+        "verdict": diagnosis.verdict,
+        "host": host_to_data(machine, identifiers=identifiers),
+        "findings": [finding.to_data() for finding in diagnosis.findings],
+    }
+    plain: dict[str, Any] = data if identifiers else redact(data, this_identity())
+    return plain
+
+
+def _render_list(console: Console, data: Mapping[str, Any]) -> None:
+    for row in data["checks"]:
+        console.print(f"{row['id']:<16} {row['title']}", markup=False)
+
+
+def _render(console: Console, data: Mapping[str, Any]) -> None:
+    _say(console, data["verdict"], style="bold")
+    for finding in data["findings"]:
+        if finding["status"] not in ("ok", "skipped"):
+            _render_finding(console, finding)
+    fine = [finding for finding in data["findings"] if finding["status"] == "ok"]
+    if fine:
+        _say(console, "")
+    for finding in fine:
+        _say(console, f"{_MARKS['ok']} {finding['check']}: {finding['summary']}", rest="    ")
+    left_out = [finding["check"] for finding in data["findings"] if finding["status"] == "skipped"]
+    if left_out:
+        _say(console, f"{_MARKS['skipped']} do not concern this machine: {', '.join(left_out)}", rest="    ", style="dim")
+
+
+def _render_finding(console: Console, finding: Mapping[str, Any]) -> None:
+    _say(console, "")
+    _say(console, f"{_MARKS[finding['status']]} {finding['check']}: {finding['summary']}", rest="    ")
+    for line in finding["detail"].splitlines():
+        _say(console, f"    {line}", rest="    ", style="dim")
+    remedy = finding["remedy"]
+    if remedy is None:
+        return
+    _say(console, f"  → {remedy['text']}", rest="    ")
+    for line in (*remedy["commands"], *([remedy["url"]] if remedy["url"] else [])):
+        # To be copied, so never wrapped.
+        console.print(f"      {line}", markup=False, style="bold", soft_wrap=True)
+
+
+def _say(console: Console, text: str, *, rest: str = "", style: str = "") -> None:
+    """One paragraph, its further lines indented by `rest`."""
+    from textwrap import fill
+
+    # rich pads wrapped lines with blanks, which a paste then carries along.
+    console.print(fill(text, console.width, subsequent_indent=rest), markup=False, style=style, soft_wrap=True)
+
+
+def _render_markdown(console: Console, data: Mapping[str, Any]) -> None:
+    from provision.host.report import markdown_report
+
+    console.print(markdown_report(data), markup=False, soft_wrap=True)

@@ -1,0 +1,32 @@
+import threading
+import time
+
+from provision.events import Event, Progress, ProgressEnded
+from provision.host.side_by_side import Probes
+
+
+def test_one_probe_crashes_one_hangs_and_the_third_answers() -> None:
+    events: list[Event] = []
+    release = threading.Event()
+    probes = Probes(reporter=events.append)
+    crash = probes.start("crash", 5.0, lambda: 1 // 0)
+    hang = probes.start("hang", 0.05, lambda: release.wait(30))
+    good = probes.start("good", 5.0, lambda: 42)
+    started = time.monotonic()
+    assert (crash.get(), hang.get(), good.get()) == (None, None, 42)
+    assert time.monotonic() - started < 4
+    first, second = probes.failures()
+    assert first.startswith("probe crash: ZeroDivisionError")
+    assert second == "probe hang: no answer in 0.05 s"
+    release.set()
+    probes.end()
+    assert isinstance(events[-1], ProgressEnded)
+    assert {event.note for event in events if isinstance(event, Progress)} >= {"crash", "good"}
+
+
+def test_a_probe_may_wait_for_another() -> None:
+    probes = Probes(reporter=lambda event: None)
+    first = probes.start("first", 5.0, lambda: 20)
+    second = probes.start("second", 5.0, lambda: (first.get() or 0) + 1)
+    assert second.get() == 21
+    assert probes.failures() == ()
