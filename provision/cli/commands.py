@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import typer
 
-from provision.cli import chat, doctor, fit, recipe
+from provision.cli import chat, doctor, fit, recipe, verify
 
 
 def register(app: typer.Typer) -> None:
     """Add every command to `app`, in the order people meet them."""
     app.command("doctor")(doctor.doctor)
     fit.register(app)
+    verify.register(app)
     recipe.register(app)
     app.command("chat")(chat.chat)

@@ -1,0 +1,163 @@
+"""The bytes of one file: transfer what is missing, hash while they come, and mend what came wrong."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from provision.errors import IntegrityError
+from provision.events import Note, Progress, Reporter
+from provision.fetch.follower import Follower
+from provision.fetch.limit import RateLimit
+from provision.fetch.partial import PartialFile
+from provision.fetch.pieces import Ledger
+from provision.fetch.sources import Source
+from provision.fetch.speed import Speedometer
+from provision.fetch.store import Attested
+from provision.fetch.swarm import Swarm
+from provision.fetch.transfer import Transfer, TransferOptions
+from provision.fetch.wire import Dialer
+
+_REPORT_EVERY_S = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """What every file of one fetch shares."""
+
+    dialer: Dialer
+    attested: Attested
+    reporter: Reporter
+    connections: int
+    patience_s: float
+    stall_s: float
+    limit: RateLimit | None = None
+    clock: Callable[[], float] = time.monotonic
+    distrusted: set[str] = field(default_factory=set)
+    """Origins that delivered wrong bytes; they get no further file of this fetch."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Filling:
+    """One file's bytes on their way."""
+
+    path: str
+    digest: str
+    size_bytes: int
+    partial: PartialFile
+    sources: list[Source]
+    means: Means
+    transferred_bytes: int = 0
+    mended: bool = False
+    _changed: set[int] = field(default_factory=set)
+    _speed: Speedometer = field(default_factory=Speedometer)
+    _reported_s: float = 0.0
+
+    def run(self) -> None:
+        """Until the partial holds the right bytes. Raises IntegrityError, TransferError, MachineError, KeyboardInterrupt."""
+        actual = self._transfer(self.sources, set(self.partial.sources_of), compare=False)
+        if actual != self.digest:
+            self._say(f"{self.path} arrived whole but its hash is wrong; looking for the bad bytes")
+            self._mend()
+            self.mended = True
+
+    def _transfer(self, sources: list[Source], have: set[int], *, compare: bool) -> str:
+        """Move the pieces that are not in `have`; returns the hash of the whole file."""
+        partial, means = self.partial, self.means
+        ledger = Ledger(size_bytes=self.size_bytes, piece_bytes=partial.identity.piece_bytes, have=have)
+        follower: Follower | None = None
+
+        def on_piece(index: int, origins: frozenset[str]) -> None:
+            partial.record(index, origins)
+            if follower is not None:
+                follower.nudge()
+
+        swarm = Swarm(ledger=ledger, clock=means.clock, on_piece=on_piece)
+        follower = Follower(partial.fd, size_bytes=self.size_bytes, digest=self.digest, front=swarm.front)
+        transfer = Transfer(
+            path=self.path,
+            swarm=swarm,
+            partial=partial,
+            sources=sources,
+            dialer=means.dialer,
+            options=TransferOptions(connections=means.connections, stall_s=means.stall_s, limit=means.limit),
+            compare=compare,
+        )
+        try:
+            if not ledger.complete:
+                transfer.run(lambda: self._report(swarm.written_bytes(), _note(sources), moving=True))
+            while not follower.join(0.02):
+                self._report(follower.hashed_bytes, "checking", moving=False)
+            return follower.hexdigest()
+        finally:
+            follower.stop()
+            self._changed = transfer.changed
+            self.transferred_bytes += swarm.received_bytes
+
+    def _mend(self) -> None:
+        """Fetch again what each suspect delivered, from somebody else where there is somebody, and keep what differs.
+
+        Only the whole file has a known hash, so a bad piece is found by comparing it with a second delivery.
+        """
+        before = dict(self.partial.sources_of)
+        everything = set(range(-(-self.size_bytes // self.partial.identity.piece_bytes)))
+        for suspect in self._suspects(before):
+            asked = [one for one in self.sources if one.origin != suspect and one.dead is None]
+            indices = {index for index, origins in before.items() if suspect in origins} if suspect else everything
+            if not asked or not indices:
+                continue
+            actual = self._transfer(asked, everything - indices, compare=True)
+            if actual == self.digest:
+                self._blame(before)
+                return
+        self.partial.discard()
+        told = ", ".join(one.origin for one in self.sources)
+        raise IntegrityError(
+            f"{self.path} as delivered by {told} does not have the promised hash {self.digest}",
+            code="hash-mismatch",
+            hint="fetch it from another mirror: --endpoint URL",
+        )
+
+    def _suspects(self, before: dict[int, frozenset[str]]) -> list[str | None]:
+        """Origins to doubt: those of former runs, then mirrors, then the first source; at last (None) all of them at once."""
+        present = [one.origin for one in self.sources]
+        gone = sorted({origin for origins in before.values() for origin in origins} - set(present))
+        return [*gone, *reversed(present), None] if len(present) > 1 else [None]
+
+    def _blame(self, before: dict[int, frozenset[str]]) -> None:
+        """Name who delivered what had to be replaced, and ask it no more when there is somebody else."""
+        liars = sorted({origin for index in self._changed for origin in before.get(index, ())})
+        told = f"{len(self._changed)} wrong piece{'s' if len(self._changed) != 1 else ''} of {self.path} replaced"
+        self._say(f"{told}; {'they' if len(self._changed) != 1 else 'it'} came from {', '.join(liars) or 'the disk'}")
+        if len(self.sources) > 1:
+            self.means.distrusted.update(liars)
+
+    def _say(self, message: str) -> None:
+        self.means.reporter(Note(level="warning", message=message))
+
+    def _report(self, done: int, note: str, *, moving: bool) -> None:
+        now = self.means.clock()
+        if now - self._reported_s < _REPORT_EVERY_S:
+            return
+        self._reported_s = now
+        per_s = self._speed.per_s(done, now) if moving else None
+        self.means.reporter(
+            Progress(
+                task=f"fetch:{self.path}",
+                label=self.path,
+                done=done,
+                total=self.size_bytes,
+                unit="bytes",
+                per_s=per_s,
+                left_s=(self.size_bytes - done) / per_s if per_s else None,
+                note=note,
+            )
+        )
+
+
+def _note(sources: list[Source]) -> str:
+    alive = [source for source in sources if source.dead is None]
+    count = sum(source.active for source in alive)
+    names = ", ".join(source.origin.partition("://")[2] for source in alive)
+    return f"{count} connection{'s' if count != 1 else ''} · {names}"

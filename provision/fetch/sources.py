@@ -1,0 +1,130 @@
+"""Where a file's bytes may come from, and how each place behaves. All sources of one file are bound by one hash."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from provision.errors import AccessError, NotFoundError, ProvisionError, TransferError
+from provision.fetch.judge import backoff_s
+from provision.fetch.wire import Target
+from provision.hub.types import Resolved
+
+_MAX_WRONG = 3
+_MAX_REFRESHES = 3
+_MIN_TRIES = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """One place that says it has the file. `resolve` asks it for an address that serves bytes; it may raise ProvisionError."""
+
+    origin: str
+    resolve: Callable[[], Resolved]
+
+
+@dataclass(slots=True)
+class Source:
+    """One offer at work. Shared by all threads of a transfer; every change happens under `lock`."""
+
+    offer: Offer
+    patience_s: float
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    dead: str | None = None
+    """Why nothing more is asked of it."""
+    error: ProvisionError | None = None
+    proven: bool = False
+    """It has given one exact answer, so more connections may come."""
+    one_stream: bool = False
+    active: int = 0
+    not_before: float = 0.0
+    delivered_bytes: int = 0
+    _target: Target | None = None
+    _generation: int = 0
+    _failures: int = 0
+    _wrong: int = 0
+    _refreshes: int = 0
+    _deadline: float | None = None
+
+    @property
+    def origin(self) -> str:
+        return self.offer.origin
+
+    def target(self) -> tuple[Target, int]:
+        """The address, resolved once and kept until `expired`. Raises ProvisionError."""
+        with self.lock:
+            if self._target is None:
+                resolved = self.offer.resolve()
+                self._target = Target(url=resolved.url, headers=resolved.headers)
+                self._generation += 1
+            return self._target, self._generation
+
+    def expired(self, generation: int, reason: str) -> None:
+        """The address was refused: forget it, unless another thread already did."""
+        with self.lock:
+            if generation != self._generation or self._target is None:
+                return
+            self._target = None
+            self._refreshes += 1
+            if self._refreshes > _MAX_REFRESHES:
+                self.give_up(f"its addresses are refused again and again ({reason})")
+            elif self._refreshes > 1:
+                self.not_before = time.monotonic() + backoff_s(self._refreshes)
+
+    def progressed(self, count: int) -> None:
+        with self.lock:
+            self.delivered_bytes += count
+            self._failures = self._wrong = self._refreshes = 0
+            self._deadline = None
+
+    def failed(self, reason: str, *, wait_s: float | None = None) -> None:
+        """Busy, broken or silent: wait longer each time, and give up when patience ends without a single byte."""
+        with self.lock:
+            now = time.monotonic()
+            if now < self.not_before:
+                return
+            self._failures += 1
+            self.not_before = now + backoff_s(self._failures, asked_s=wait_s)
+            if self._deadline is None:
+                self._deadline = now + self.patience_s
+            if wait_s is not None:
+                # The server told us when to come back; waiting that long is not a sign of death.
+                self._deadline = max(self._deadline, self.not_before + 10.0)
+            elif self._failures >= _MIN_TRIES and now >= self._deadline:
+                self.give_up(reason)
+
+    def lied(self, reason: str) -> None:
+        """It answered another question. A server may do that once; not three times without a right byte between."""
+        with self.lock:
+            self._wrong += 1
+            self.not_before = time.monotonic() + backoff_s(self._wrong)
+            if self._wrong >= _MAX_WRONG:
+                self.give_up(reason)
+
+    def give_up(self, reason: str, error: ProvisionError | None = None) -> None:
+        with self.lock:
+            if self.dead is None:
+                self.dead, self.error = reason, error
+
+    def usable(self, now: float) -> bool:
+        if self.dead is not None or now < self.not_before:
+            return False
+        most = 1 if self.one_stream or not self.proven else None
+        return most is None or self.active < most
+
+
+def no_source_left(path: str, sources: list[Source]) -> ProvisionError:
+    """The error of a transfer whose sources are all gone: access first, because waiting does not mend it."""
+    for kind in (AccessError, NotFoundError):
+        if sources and all(isinstance(source.error, kind) for source in sources):
+            error = sources[0].error
+            assert error is not None
+            return error
+    told = "; ".join(f"{source.origin}: {source.dead}" for source in sources)
+    return TransferError(
+        f"{path}: the transfer gave up; what arrived is kept ({told})",
+        code="transfer-gave-up",
+        hint="run the same command again; it resumes. Another mirror: --endpoint URL",
+    )

@@ -1,0 +1,198 @@
+"""The effects on the cache: locks, pointers, refs, free space, and the memory of what was verified."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from provision.errors import MachineError
+from provision.events import Note, Reporter
+from provision.fetch.layout import link_text
+from provision.fetch.partial import sync_folder
+from provision.fetch.types import FileHome
+from provision.units import format_bytes
+
+_MARGIN_BYTES = 64 * 1024 * 1024
+
+
+@contextlib.contextmanager
+def locked(lock: Path, *, what: str, reporter: Reporter) -> Iterator[None]:
+    """Hold the official client's own lock for a blob, so that two programs share one download.
+
+    huggingface_hub 2.4.0 (utils/_fixes.py, WeakFileLock): flock on `.locks/<repo>/<etag>.lock`, mode 0664, and a lock that is a
+    file's existence where flock is missing. Where flock exists but does nothing, we notice and do the same.
+    """
+    import filelock
+
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    kind: type[filelock.BaseFileLock] = filelock.FileLock if flock_works(lock) else filelock.SoftFileLock
+    if kind is filelock.SoftFileLock:
+        lock = lock.with_name(lock.name + ".soft")
+    held = kind(lock, mode=0o664)
+    told = False
+    while True:
+        try:
+            held.acquire(timeout=0.5, poll_interval=0.1)
+            break
+        except filelock.Timeout:
+            if not told:
+                reporter(Note(level="info", message=f"another process is fetching {what}; waiting for it"))
+                told = True
+        except NotImplementedError:
+            held = filelock.SoftFileLock(lock.with_name(lock.name + ".soft"), mode=0o664)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            held.release()
+
+
+def flock_works(lock: Path) -> bool:
+    """True when a second lock on the same file is refused: on some cluster file systems every flock succeeds."""
+    try:
+        import fcntl
+    except ImportError:  # pragma: no cover - Windows, not tried; filelock uses msvcrt there
+        return True
+    probe = lock.with_name(f"{lock.name}.{os.getpid()}.{time.monotonic_ns()}.probe")
+    first = second = -1
+    try:
+        first = os.open(probe, os.O_RDWR | os.O_CREAT, 0o664)
+        second = os.open(probe, os.O_RDWR)
+        fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        return False
+    except OSError:
+        return False
+    finally:
+        for fd in (first, second):
+            if fd >= 0:
+                os.close(fd)
+        with contextlib.suppress(OSError):
+            probe.unlink()
+
+
+def point(home: FileHome) -> None:
+    """Make the snapshot's name lead to the blob: a relative symlink, or a copy where there are no symlinks."""
+    if home.pointer is None:
+        return
+    text = link_text(home.pointer, home.final)
+    with contextlib.suppress(OSError):
+        if os.readlink(home.pointer) == text:
+            return
+    home.pointer.parent.mkdir(parents=True, exist_ok=True)
+    temporary = home.pointer.with_name(f".{home.pointer.name[:100]}.{os.getpid()}.provision-tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        try:
+            os.symlink(text, temporary)
+        except (OSError, NotImplementedError):
+            shutil.copyfile(home.final, temporary)
+        os.replace(temporary, home.pointer)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """A small file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:60]}.", suffix=".tmp")
+    try:
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise
+    sync_folder(path.parent)
+
+
+def _umask() -> int:
+    """The umask, read without changing it for other threads where the kernel tells (Linux)."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def free_bytes(folder: Path) -> int | None:
+    """Free space for us where `folder` is or will be; None when the file system does not say."""
+    for place in (folder, *folder.parents):
+        if place.exists():
+            try:
+                return shutil.disk_usage(place).free
+            except OSError:
+                return None
+    return None
+
+
+def require_space(folder: Path, needed_bytes: int, *, measure: Callable[[Path], int | None] = free_bytes) -> None:
+    """Raise MachineError (`disk-full`) unless `needed_bytes` and a small margin fit."""
+    free = measure(folder)
+    if free is None or not needed_bytes or free >= needed_bytes + min(_MARGIN_BYTES, needed_bytes):
+        return
+    raise MachineError(
+        f"{format_bytes(needed_bytes)} are needed in {folder}, {format_bytes(free)} are free",
+        code="disk-full",
+        hint="free some space (provision cache list), or choose another disk: HF_HUB_CACHE=/other/disk, or --local-dir DIR",
+    )
+
+
+class Attested:
+    """Remembers which files were verified, by path, size and modification time.
+
+    So an unchanged 40 GB file is not hashed at each start. `provision verify` does not ask it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def knows(self, path: Path, digest: str) -> bool:
+        try:
+            told = json.loads(self._record(digest).read_text(encoding="utf-8"))
+            return bool(told == self._signature(path, digest))
+        except (OSError, ValueError):
+            return False
+
+    def remember(self, path: Path, digest: str) -> None:
+        # Losing this memory costs one hash, so a full or read-only disk is no reason to fail here.
+        with contextlib.suppress(OSError):
+            write_text(self._record(digest), json.dumps(self._signature(path, digest)))
+
+    def digest_of(self, path: Path) -> str | None:
+        """What a file was when it was verified, by its path alone: the promise `provision verify` holds it to."""
+        real = str(path.resolve())
+        for record in self._folder.glob("*.json"):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                told = json.loads(record.read_text(encoding="utf-8"))
+                if told.get("path") == real:
+                    return str(told["digest"])
+        return None
+
+    def forget(self, digest: str) -> None:
+        with contextlib.suppress(OSError):
+            self._record(digest).unlink()
+
+    def _record(self, digest: str) -> Path:
+        return self._folder / f"{digest}.json"
+
+    @staticmethod
+    def _signature(path: Path, digest: str) -> dict[str, object]:
+        real = path.resolve()
+        stat = real.stat()
+        return {"digest": digest, "path": str(real), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "inode": stat.st_ino}

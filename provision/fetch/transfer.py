@@ -1,0 +1,276 @@
+"""Moves the missing bytes of one file from its sources to its partial, over many connections at once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from provision.errors import AccessError, MachineError, NotFoundError, ProvisionError
+from provision.fetch.judge import Kind, Verdict, judge
+from provision.fetch.limit import RateLimit
+from provision.fetch.partial import PartialFile
+from provision.fetch.pieces import Span, http_range
+from provision.fetch.redirects import MAX_REDIRECTS, next_target
+from provision.fetch.sources import Source, no_source_left
+from provision.fetch.swarm import Lease, Swarm
+from provision.fetch.wire import Connection, Dialer, Target, WireError, lower_headers, origin_of
+from provision.units import KIB, MIB
+
+_MIN_CHUNK_BYTES = 16 * KIB
+_MAX_CHUNK_BYTES = MIB
+_TICK_S = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferOptions:
+    connections: int = 8
+    stall_s: float = 10.0
+    limit: RateLimit | None = None
+
+
+class Transfer:
+    """One run over the free bytes of `swarm`. `compare` rewrites only what differs from the disk and tells which pieces did."""
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        swarm: Swarm,
+        partial: PartialFile,
+        sources: list[Source],
+        dialer: Dialer,
+        options: TransferOptions,
+        compare: bool = False,
+    ) -> None:
+        self.path = path
+        self.swarm = swarm
+        self.partial = partial
+        self.sources = sources
+        self.dialer = dialer
+        self.options = options
+        self.compare = compare
+        self.changed: set[int] = set()
+        self._threads: list[threading.Thread] = []
+
+    def run(self, on_tick: Callable[[], None]) -> None:
+        """Until every byte is here. Raises the first fatal error, no_source_left, or what `on_tick` raises (Ctrl-C)."""
+        most = min(self.options.connections, max(1, -(-self.swarm.ledger.free_bytes // (256 * KIB))))
+        self._threads = [
+            threading.Thread(target=self._work, args=(number,), name=f"fetch-{number}", daemon=True) for number in range(most)
+        ]
+        try:
+            for thread in self._threads:
+                thread.start()
+            while not self.swarm.over:
+                self.swarm.wait(_TICK_S)
+                on_tick()
+                self.swarm.cut_silent(stall_s=self.options.stall_s)
+                if all(source.dead is not None for source in self.sources) and not self.swarm.ledger.complete:
+                    raise no_source_left(self.path, self.sources)
+        finally:
+            self.swarm.stop()
+            for thread in self._threads:
+                thread.join()
+        if self.swarm.fatal is not None:
+            raise self.swarm.fatal
+
+    def _work(self, number: int) -> None:
+        worker = _Worker(self, number)
+        try:
+            worker.run()
+        except BaseException as error:  # noqa: BLE001 - the thread's last word; run() raises it where people see it
+            self.swarm.stop(error)
+        finally:
+            worker.close()
+
+
+class _Worker:
+    """One connection's thread."""
+
+    def __init__(self, transfer: Transfer, number: int) -> None:
+        self.t = transfer
+        self.number = number
+        self.rate = 0.0
+        self.connection: Connection | None = None
+        self.buffer = memoryview(bytearray(_MAX_CHUNK_BYTES))
+
+    def close(self) -> None:
+        if self.connection is not None:
+            self.connection.close()
+            self.connection = None
+
+    def run(self) -> None:
+        while not self.t.swarm.over:
+            source = self._pick()
+            if source is None:
+                self.t.swarm.wait(0.05)
+                continue
+            try:
+                self._serve(source)
+            finally:
+                with source.lock:
+                    source.active -= 1
+
+    def _pick(self) -> Source | None:
+        """A usable source; each connection starts its search at another one, so they spread."""
+        sources = self.t.sources
+        now = time.monotonic()
+        for step in range(len(sources)):
+            source = sources[(self.number + step) % len(sources)]
+            with source.lock:
+                if source.usable(now):
+                    source.active += 1
+                    return source
+        return None
+
+    def _serve(self, source: Source) -> None:
+        """One request to `source`, read to its end or to the first fault."""
+        try:
+            target, generation = source.target()
+        except ProvisionError as error:
+            self._unresolved(source, error)
+            return
+        lease = self.t.swarm.lend(source.origin, rate=self.rate, connections=self.t.options.connections)
+        if lease is None:
+            self.t.swarm.wait(0.05)
+            return
+        try:
+            self._request(source, target, generation, lease)
+        except WireError as error:
+            self.close()
+            if not self.t.swarm.over and lease.left > 0:
+                source.failed(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+        finally:
+            lease.connection = None
+            self.t.swarm.release(lease)
+
+    def _unresolved(self, source: Source, error: ProvisionError) -> None:
+        if isinstance(error, AccessError | NotFoundError | MachineError):
+            source.give_up(error.message, error)
+        else:
+            source.failed(error.message)
+
+    def _request(self, source: Source, target: Target, generation: int, lease: Lease) -> None:
+        asked = Span(start=lease.start, stop=lease.stop)
+        for _ in range(MAX_REDIRECTS):
+            connection = self._connect(target.url)
+            lease.connection = connection
+            response = connection.get(target, {"Range": http_range(asked)})
+            headers = lower_headers(response)
+            verdict = judge(response.status, headers, asked=asked, size_bytes=self.t.swarm.ledger.size_bytes)
+            if verdict.kind is not Kind.MOVED:
+                break
+            self.close()
+            target = next_target(target, headers.get("location", ""))
+        if verdict.kind is Kind.EXACT:
+            self._accept(source)
+            self._read(source, lease, response.readinto, asked)
+            if not response.isclosed():
+                # Chunked: the end mark is still unread, so the connection cannot carry another request.
+                self.close()
+        elif verdict.kind is Kind.WHOLE:
+            self._whole(source, lease, response.readinto)
+        else:
+            self._refused(source, generation, verdict)
+
+    def _refused(self, source: Source, generation: int, verdict: Verdict) -> None:
+        self.close()
+        if verdict.kind is Kind.EXPIRED:
+            source.expired(generation, verdict.reason)
+        elif verdict.kind is Kind.BUSY:
+            source.failed(verdict.reason, wait_s=verdict.wait_s)
+        else:
+            source.lied(verdict.reason)
+
+    def _connect(self, url: str) -> Connection:
+        if self.connection is not None and self.connection.origin == origin_of(url):
+            return self.connection
+        self.close()
+        self.connection = self.t.dialer.connect(url)
+        return self.connection
+
+    def _accept(self, source: Source) -> None:
+        if not source.proven:
+            with source.lock:
+                source.proven = True
+            with self.t.swarm.state:
+                self.t.swarm.state.notify_all()
+
+    def _read(self, source: Source, lease: Lease, readinto: Callable[[memoryview], int], asked: Span) -> None:
+        """Read exactly the bytes of `lease`; a thief may shorten it meanwhile."""
+        began = time.monotonic()
+        while lease.left > 0:
+            want = min(self._chunk_bytes(), lease.left)
+            count = readinto(self.buffer[:want])
+            if count == 0:
+                raise OSError(f"the answer ended {lease.stop - lease.pos} bytes early")
+            start = lease.pos
+            allowed = self.t.swarm.reserve(lease, count)
+            self._write(source, start, allowed)
+            now = time.monotonic()
+            self.rate = (lease.pos - lease.start) / max(0.001, now - began)
+        if lease.stop != asked.stop:
+            # The rest was stolen, but the server is still sending it here.
+            self.close()
+
+    def _write(self, source: Source, start: int, count: int) -> None:
+        if not count:
+            return
+        data = self.buffer[:count]
+        span = Span(start=start, stop=start + count)
+        if self.t.options.limit is not None:
+            self.t.options.limit.take(count)
+        if not self.t.compare or self._differs(data, span):
+            self.t.partial.write(data, start)
+        self.t.swarm.landed(span, source.origin)
+        source.progressed(count)
+
+    def _differs(self, data: memoryview, span: Span) -> bool:
+        if self.t.partial.read(len(span), span.start) == data:
+            return False
+        piece = self.t.swarm.ledger.piece_bytes
+        self.t.changed.update(range(span.start // piece, (span.stop - 1) // piece + 1))
+        return True
+
+    def _whole(self, source: Source, lease: Lease, readinto: Callable[[memoryview], int]) -> None:
+        """One stream from byte 0: pass over what others have, write what is free."""
+        with source.lock:
+            first = not source.one_stream
+            source.one_stream = source.proven = True
+            alone = source.active == 1
+        self.t.swarm.release(lease)
+        lease.pos = lease.stop
+        if not alone and not first:
+            self.close()
+            return
+        stream = self.t.swarm.lend_stream(source.origin)
+        stream.connection = lease.connection
+        try:
+            self._sweep(source, stream, readinto)
+        finally:
+            self.t.swarm.release(stream)
+            self.close()
+
+    def _sweep(self, source: Source, stream: Lease, readinto: Callable[[memoryview], int]) -> None:
+        offset, size = 0, self.t.swarm.ledger.size_bytes
+        while offset < size and not self.t.swarm.over:
+            count = readinto(self.buffer[: min(_MAX_CHUNK_BYTES, size - offset, self._chunk_bytes(256 * KIB))])
+            if count == 0:
+                raise OSError(f"the answer ended {size - offset} bytes early")
+            stream.landed_s = self.t.swarm.clock()
+            for span in self.t.swarm.claim(Span(start=offset, stop=offset + count)):
+                piece = self.buffer[span.start - offset : span.stop - offset]
+                if self.t.options.limit is not None:
+                    self.t.options.limit.take(len(piece))
+                if not self.t.compare or self._differs(piece, span):
+                    self.t.partial.write(piece, span.start)
+                self.t.swarm.landed(span, source.origin)
+                source.progressed(len(piece))
+            offset += count
+
+    def _chunk_bytes(self, least: int = _MIN_CHUNK_BYTES) -> int:
+        """A quarter second's worth, so that a slow connection is seen to move and a fast one costs few calls."""
+        most = self.t.options.limit.chunk_bytes if self.t.options.limit is not None else _MAX_CHUNK_BYTES
+        return max(min(least, most), min(most, int(self.rate / 4)))

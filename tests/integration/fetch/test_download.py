@@ -1,0 +1,171 @@
+"""One file over real connections, with every way a server can go wrong: right bytes or the right error, nothing lost."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from provision.errors import IntegrityError, TransferError
+from provision.events import Event, Note
+from provision.units import MIB
+from tests.integration.fetch.conftest import Getter, noise
+from tests.support.ranges import serve_ranges
+
+pytestmark = pytest.mark.integration
+
+CONTENT = noise(20 * MIB + 12345)
+
+
+def blob_names(tmp_path: Path) -> list[str]:
+    return sorted(path.name for path in (tmp_path / "hub/models--org--repo/blobs").iterdir())
+
+
+def test_plain_download_lands_verified_with_nothing_left_over(get: Getter, tmp_path: Path) -> None:
+    with serve_ranges(CONTENT) as server:
+        done = get(CONTENT, server, connections=8)
+        assert done.local_path.read_bytes() == CONTENT
+        assert os.readlink(done.local_path) == f"../../blobs/{done.sha256}"
+        assert done.action == "downloaded"
+        assert done.transferred_bytes == len(CONTENT) == server.sent_bytes
+        assert done.sources == {server.url: len(CONTENT)}
+        assert blob_names(tmp_path) == [done.sha256]
+        assert all(headers["Accept-Encoding"] == "identity" for headers in server.headers)
+
+
+def test_second_time_asks_nobody(get: Getter) -> None:
+    with serve_ranges(CONTENT) as server:
+        get(CONTENT, server)
+        before = len(server.requests)
+        assert get(CONTENT, server).action == "kept"
+        assert len(server.requests) == before
+
+
+@pytest.mark.parametrize(
+    "fault",
+    ["status:503", "status:403", "html", "gzip", "shifted", "other-size", "cut:100000", "cut:0", "stall:70000", "retry:1"],
+)
+def test_a_fault_now_and_then_costs_nothing_but_time(get: Getter, fault: str) -> None:
+    with serve_ranges(CONTENT) as server:
+        server.fault = lambda number, start, stop: fault if number % 4 == 1 else None
+        done = get(CONTENT, server)
+        assert done.local_path.read_bytes() == CONTENT
+        assert done.transferred_bytes == len(CONTENT)
+
+
+@pytest.mark.parametrize("fault", ["status:503", "html", "gzip", "shifted", "other-size", "cut:0"])
+def test_a_source_that_is_always_wrong_is_given_up_with_exit_7(get: Getter, fault: str, tmp_path: Path) -> None:
+    with serve_ranges(CONTENT) as server:
+        server.fault = lambda number, start, stop: fault
+        with pytest.raises(TransferError) as caught:
+            get(CONTENT, server, patience_s=0.5)
+        assert caught.value.code == "transfer-gave-up"
+        assert server.url in caught.value.message
+    assert all(name.endswith(".incomplete") for name in blob_names(tmp_path))
+
+
+def test_when_range_is_ignored_one_stream_does_it(get: Getter) -> None:
+    with serve_ranges(CONTENT) as server:
+        server.fault = lambda number, start, stop: "whole"
+        assert get(CONTENT, server).local_path.read_bytes() == CONTENT
+        assert len(server.requests) == 1
+
+
+def test_an_interrupted_download_resumes_where_it_stopped(get: Getter) -> None:
+    with serve_ranges(CONTENT) as server:
+        server.fault = lambda number, start, stop: "status:503" if number >= 2 else None
+        with pytest.raises(TransferError):
+            get(CONTENT, server, connections=1, patience_s=0.2)
+        before = server.sent_bytes
+        assert before >= 8 * MIB
+        server.fault = lambda number, start, stop: None
+        done = get(CONTENT, server, connections=1)
+        assert done.action == "resumed"
+        assert done.transferred_bytes <= len(CONTENT) - 8 * MIB
+        assert done.local_path.read_bytes() == CONTENT
+
+
+def test_slow_connections_are_relieved_of_their_work(get: Getter) -> None:
+    content = noise(32 * MIB)
+    with serve_ranges(content) as server:
+        server.fault = lambda number, start, stop: "slow:200000" if number == 3 else None
+        done = get(content, server, connections=4, stall_s=60.0)
+        assert done.local_path.read_bytes() == content
+        # Alone, the slow one would have needed 20 s for its piece of 4 MiB.
+        assert server.sent_bytes < len(content) + 5 * MIB
+
+
+def test_a_flipped_bit_is_found_and_replaced_from_the_same_server(get: Getter, events: list[Event]) -> None:
+    with serve_ranges(CONTENT) as server:
+        server.fault = lambda number, start, stop: "flip" if number == 1 else None
+        done = get(CONTENT, server)
+        assert done.action == "repaired"
+        assert done.local_path.read_bytes() == CONTENT
+
+
+def test_a_lying_mirror_is_named_and_its_pieces_replaced(get: Getter, events: list[Event]) -> None:
+    with serve_ranges(CONTENT) as honest, serve_ranges(CONTENT) as liar:
+        liar.fault = lambda number, start, stop: "flip"
+        done = get(CONTENT, honest, liar)
+        assert done.action == "repaired"
+        assert done.local_path.read_bytes() == CONTENT
+        warnings = [event.message for event in events if isinstance(event, Note) and event.level == "warning"]
+        assert any(liar.url in warning for warning in warnings)
+        assert not any(honest.url in warning for warning in warnings)
+
+
+def test_bytes_that_never_match_their_promise_get_no_name(get: Getter, tmp_path: Path) -> None:
+    with serve_ranges(CONTENT) as server:
+        with pytest.raises(IntegrityError) as caught:
+            get(CONTENT, server, sha256="0" * 64)
+        assert caught.value.code == "hash-mismatch"
+    assert blob_names(tmp_path) == []
+
+
+def test_a_dead_mirror_leaves_the_work_to_the_other(get: Getter) -> None:
+    with serve_ranges(CONTENT) as alive, serve_ranges(CONTENT) as dead:
+        dead.fault = lambda number, start, stop: "status:500"
+        done = get(CONTENT, alive, dead)
+        assert done.sources == {alive.url: len(CONTENT)}
+
+
+def test_two_mirrors_share_the_work(get: Getter) -> None:
+    content = noise(48 * MIB)
+    with serve_ranges(content, bytes_per_s=8_000_000) as one, serve_ranges(content, bytes_per_s=8_000_000) as two:
+        done = get(content, one, two, connections=4)
+        assert sum(done.sources.values()) == len(content)
+        assert min(done.sources.values()) > len(content) // 4
+
+
+def test_a_damaged_file_at_rest_is_replaced(get: Getter) -> None:
+    with serve_ranges(CONTENT) as server:
+        done = get(CONTENT, server)
+        blob = done.local_path.resolve()
+        blob.write_bytes(b"x" + CONTENT[1:])
+        again = get(CONTENT, server)
+        assert again.action == "repaired"
+        assert again.local_path.read_bytes() == CONTENT
+
+
+def test_the_rate_limit_holds(get: Getter) -> None:
+    import time
+
+    content = noise(3 * MIB)
+    with serve_ranges(content) as server:
+        began = time.monotonic()
+        get(content, server, limit=2 * MIB)
+        assert 1.2 <= time.monotonic() - began < 4
+
+
+def test_an_empty_file_needs_no_server(get: Getter) -> None:
+    with serve_ranges(b"") as server:
+        assert get(b"", server).local_path.read_bytes() == b""
+        assert server.requests == []
+
+
+def test_threads_are_gone_afterwards(get: Getter) -> None:
+    with serve_ranges(CONTENT) as server:
+        get(CONTENT, server)
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("fetch-")]

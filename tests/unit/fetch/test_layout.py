@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from provision.errors import IntegrityError
+from provision.fetch.layout import cache_home, digest_of, link_text, local_home, ref_file, safe_parts
+from provision.models.types import RepoFile
+
+SHA = "ab" * 32
+COMMIT = "c" * 40
+CACHE = Path("/cache/hub")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "/etc/passwd",
+        "../x",
+        "a/../x",
+        "a//b",
+        "./a",
+        "a\\..\\b",
+        "C:evil",
+        "a\x00b",
+        "a\nb",
+        "a\x1b[2Jb",
+        "con",
+        "x/NUL.gguf",
+        "a.",
+        "a /b",
+        "x" * 256,
+        "a/" * 600 + "b",
+        "\ud800",
+    ],
+)
+def test_names_that_could_leave_their_folder_are_refused(path: str) -> None:
+    with pytest.raises(IntegrityError) as caught:
+        safe_parts(path)
+    assert caught.value.code == "unsafe-name"
+
+
+def test_ordinary_names_pass() -> None:
+    assert safe_parts("Q4_K_M/模型-00001-of-00002.gguf") == ("Q4_K_M", "模型-00001-of-00002.gguf")
+
+
+def test_the_cache_layout_is_the_official_one() -> None:
+    home = cache_home(CACHE, "org/name", COMMIT, RepoFile(path="sub/m.gguf", size_bytes=1, sha256=SHA.upper()))
+    repo = CACHE / "models--org--name"
+    assert home.final == repo / "blobs" / SHA
+    assert home.pointer == repo / "snapshots" / COMMIT / "sub" / "m.gguf"
+    assert home.lock == CACHE / ".locks" / "models--org--name" / f"{SHA}.lock"
+    assert home.partial.name.endswith(".incomplete")
+    assert link_text(home.pointer, home.final) == f"../../../blobs/{SHA}"
+
+
+def test_a_plain_folder_hides_its_partials() -> None:
+    home = local_home(Path("/models"), RepoFile(path="m.gguf", sha256=SHA))
+    assert home.local_path == Path("/models/m.gguf")
+    assert home.partial.parent == Path("/models/.cache/provision")
+
+
+def test_without_a_hash_there_is_no_promise_to_keep() -> None:
+    assert digest_of(RepoFile(path="x", git_sha1="a" * 40)) == "a" * 40
+    for file in (RepoFile(path="x"), RepoFile(path="x", sha256="../../x"), RepoFile(path="x", sha256="a" * 40)):
+        with pytest.raises(IntegrityError):
+            digest_of(file)
+
+
+def test_refs_are_kept_for_names_not_for_commits() -> None:
+    assert ref_file(CACHE, "o/n", "refs/pr/3") == CACHE / "models--o--n/refs/refs/pr/3"
+    assert ref_file(CACHE, "o/n", COMMIT) is None
+    with pytest.raises(IntegrityError):
+        ref_file(CACHE, "o/n", "../../main")
+
+
+def test_a_hostile_commit_is_refused() -> None:
+    with pytest.raises(IntegrityError):
+        cache_home(CACHE, "o/n", "../../../etc", RepoFile(path="x", sha256=SHA))

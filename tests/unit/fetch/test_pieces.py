@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import pytest
+
+from provision.fetch.pieces import Ledger, Span, http_range, merge, piece_size_for
+from provision.fetch.swarm import Lease, choose_victim
+from provision.units import GIB, MIB
+
+
+def test_http_ranges_are_inclusive() -> None:
+    assert http_range(Span(start=0, stop=10)) == "bytes=0-9"
+    with pytest.raises(ValueError, match="empty"):
+        http_range(Span(start=5, stop=5))
+
+
+def test_pieces_are_larger_for_larger_files() -> None:
+    assert piece_size_for(100 * MIB) == 4 * MIB
+    assert piece_size_for(GIB) == 8 * MIB
+
+
+def test_merge_joins_neighbours() -> None:
+    spans = [Span(start=5, stop=7), Span(start=0, stop=2), Span(start=2, stop=3), Span(start=9, stop=9)]
+    assert merge(spans) == [Span(start=0, stop=3), Span(start=5, stop=7)]
+
+
+def test_a_run_ends_on_a_piece_boundary() -> None:
+    ledger = Ledger(size_bytes=100, piece_bytes=10, have={0})
+    assert ledger.take(25) == Span(start=10, stop=30)
+    assert ledger.take(5) == Span(start=30, stop=35)
+    assert ledger.take(1000) == Span(start=35, stop=100)
+    assert ledger.take(1) is None
+
+
+def test_the_front_is_what_can_be_hashed() -> None:
+    ledger = Ledger(size_bytes=25, piece_bytes=10)
+    ledger.take(25)
+    assert ledger.wrote(Span(start=10, stop=25)) == [1, 2]
+    assert ledger.front() == 0
+    assert ledger.wrote(Span(start=0, stop=10)) == [0]
+    assert ledger.front() == 25
+    assert ledger.complete
+
+
+def test_a_stream_claims_only_what_nobody_has() -> None:
+    ledger = Ledger(size_bytes=100, piece_bytes=10, have={1})
+    ledger.take(5)
+    assert ledger.claim(Span(start=0, stop=40)) == [Span(start=5, stop=10), Span(start=20, stop=40)]
+    assert ledger.free_bytes == 60
+
+
+def lease(start: int, stop: int, *, read: int = 0, began_s: float = 0.0, landed_s: float = 10.0) -> Lease:
+    one = Lease(start=start, stop=stop, origin="a", began_s=began_s)
+    one.pos, one.landed_s = start + read, landed_s
+    return one
+
+
+def test_nobody_is_robbed_of_a_fresh_request() -> None:
+    assert choose_victim([lease(0, 8 * MIB, began_s=9.5)], now=10.0, thief_rate=1e6) is None
+
+
+def test_a_silent_connection_loses_everything() -> None:
+    victim = lease(0, 8 * MIB, read=MIB, landed_s=5.0)
+    assert choose_victim([victim], now=10.0, thief_rate=5e6) == (victim, MIB)
+
+
+def test_equals_share_the_rest() -> None:
+    victim = lease(0, 64 * MIB, read=32 * MIB)
+    chosen = choose_victim([victim], now=10.0, thief_rate=3.2 * MIB)
+    assert chosen is not None
+    assert chosen[1] == pytest.approx(48 * MIB, rel=0.01)
+
+
+def test_the_end_of_a_quick_reader_is_left_alone() -> None:
+    assert choose_victim([lease(0, 64 * MIB, read=62 * MIB)], now=10.0, thief_rate=7e6) is None
