@@ -11,16 +11,16 @@ import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from provision.errors import UsageError
-from provision.fetch.proxies import Proxy, proxy_for
 from provision.fetch.socks import connect_through_socks
+from provision.hub.origins import origin_of as origin_of
+from provision.hub.origins import tls_context
+from provision.hub.proxies import Proxy, proxy_for
 
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 15.0
-_CA_NAMES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 # What a connection can fail with; everything else is a bug of ours.
 WireError = (OSError, http.client.HTTPException)
@@ -35,15 +35,6 @@ class Target:
 
     def __repr__(self) -> str:
         return f"Target({origin_of(self.url)})"
-
-
-def origin_of(url: str) -> str:
-    """`https://host[:port]`: what may be shown, without path, query or user."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    host = f"[{host}]" if ":" in host else host
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{host}{port}"
 
 
 class Dialer:
@@ -101,30 +92,6 @@ class Dialer:
         if self._tls is None:
             self._tls = tls_context(self._environ)
         return self._tls
-
-
-def tls_context(environ: Mapping[str, str]) -> ssl.SSLContext:
-    """The system's certificates, or the CA file the environment names; certifi's list when the system has none."""
-    named = next((environ[name].strip() for name in _CA_NAMES if environ.get(name, "").strip()), None)
-    if named is not None:
-        path = Path(named)
-        try:
-            return ssl.create_default_context(
-                cafile=None if path.is_dir() else str(path), capath=str(path) if path.is_dir() else None
-            )
-        except (OSError, ssl.SSLError) as error:
-            raise UsageError(
-                f"the CA file {named} cannot be used: {error}",
-                code="bad-ca-file",
-                hint="unset SSL_CERT_FILE, or name a PEM file",
-            ) from error
-    context = ssl.create_default_context()
-    if not context.cert_store_stats()["x509_ca"] and not environ.get("SSL_CERT_DIR"):
-        with contextlib.suppress(ImportError):
-            import certifi
-
-            context.load_verify_locations(certifi.where())
-    return context
 
 
 def _connect_through_http(sock: socket.socket, host: str, port: int, proxy: Proxy) -> None:

@@ -47,8 +47,6 @@ class Resolved:
     """What `Accept-Ranges` said; None when it said nothing."""
     xet_only: bool = False
     """The server names a Xet hash and no plain address."""
-    content: bytes | None = None
-    """The bytes themselves when the server sent a small file at once."""
 
     @property
     def origin(self) -> str:

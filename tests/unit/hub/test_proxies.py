@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from provision.errors import UsageError
-from provision.fetch.proxies import Proxy, parse_proxy, proxy_for
+from provision.hub.proxies import Proxy, parse_proxy, proxy_for
 
 
 def test_each_scheme_has_its_variable_and_all_proxy_is_the_rest() -> None:
