@@ -58,7 +58,7 @@ def judge_backend(host: Host) -> list[Finding]:
         found.append(info("the engine holds RPC: llama_supports_gpu_offload() says yes although it sees no GPU"))
     if usable and not held:
         remedy = Remedy(text="Build it with CUDA.", commands=("provision install --cuda",))
-        found.append(warning(f"the engine is built for the CPU only, and there is a {usable[0].name}", remedy=remedy))
+        found.append(warning(f"the engine is built for the CPU only and leaves the GPU idle: {usable[0].name}", remedy=remedy))
     elif held and not seen:
         why = _why_no_device(host)
         found.append(warning(f"the engine holds {', '.join(held)} and sees no GPU{why}", remedy=_no_device_remedy(host)))

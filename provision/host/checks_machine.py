@@ -55,11 +55,16 @@ def judge_surroundings(host: Host) -> list[Finding]:
     return found or [ok("no container, no WSL")]
 
 
+def translated_by_rosetta(host: Host) -> bool:
+    """An x86_64 program on an Apple processor."""
+    return host.system.os == "darwin" and host.system.arch == "x86_64" and "Apple" in (host.cpu.model or "")
+
+
 def judge_cpu(host: Host) -> list[Finding]:
     cpu = host.cpu
     words = f"{cpu.model or 'unknown processor'}, {cpu.cores or '?'} cores to use"
     arch = host.system.arch.lower()
-    if host.system.os == "darwin" and arch == "x86_64" and "Apple" in (cpu.model or ""):
+    if translated_by_rosetta(host):
         remedy = Remedy(
             text="Use a Python built for arm64, for example from Homebrew in /opt/homebrew.", commands=("brew install python",)
         )

@@ -10,6 +10,7 @@ from provision.host import checks_build, checks_cuda, checks_engine, checks_gpu,
 from provision.host.checks_cuda import toolkit_name
 from provision.host.checks_engine import GPU_BACKENDS
 from provision.host.checks_gpu import nvidia_gpus
+from provision.host.checks_machine import translated_by_rosetta
 from provision.host.findings import WORST_FIRST, Check, Finding
 from provision.host.match import cuda_archs, cuda_gpus, judge_toolkits, pypi_toolkits, working_driver
 from provision.host.types import Host
@@ -109,7 +110,7 @@ def _possible_gpu_build(host: Host) -> str | None:
             return f"CUDA build possible with CUDA {ready[0].name} from PyPI for {archs}"
         return None
     vendors = {gpu.vendor for gpu in host.gpus}
-    if "apple" in vendors:
+    if "apple" in vendors and not translated_by_rosetta(host):
         return "Metal build possible (not tried by us)"
     if "amd" in vendors:
         return "Vulkan or ROCm build possible for the AMD GPU (not tried by us)"
@@ -118,6 +119,8 @@ def _possible_gpu_build(host: Host) -> str | None:
 
 def _why_no_cuda(host: Host) -> str:
     driver = host.driver
+    if translated_by_rosetta(host):
+        return "this Python runs translated by Rosetta"
     if not nvidia_gpus(host):
         if driver is not None and driver.problem is not None:
             if host.system.container and ("no device nodes" in driver.problem or "no driver library" in driver.problem):

@@ -96,12 +96,14 @@ def judge_toolkit(host: Host, toolkit: CudaToolkit) -> ToolkitVerdict:
     if host.system.libc == "glibc" and libc is not None and not facts.glibc_ok(libc):
         newer = "13.2" if libc >= (2, 42) else "13.0"
         obstacles.append(f"its headers clash with glibc {version_text(libc)} (CUDA {newer} or newer is needed)")
-    compiler = _host_compiler(host, facts, obstacles, adjustments)
+    compiler = _host_compiler(host, facts)
+    obstacles += [compiler.obstacle] if compiler.obstacle else []
+    adjustments += [compiler.adjustment] if compiler.adjustment else []
     for defect in known_defects(facts.version):
         concerned = not defect.archs or set(defect.archs) & set(cuda_archs(host))
         if defect.layout is None and concerned:
             adjustments.append(f"known defect: {defect.effect} ({', '.join(defect.sources)})")
-    return _verdict(toolkit, obstacles, adjustments, host_compiler=compiler, native_only=native_only, archs=archs)
+    return _verdict(toolkit, obstacles, adjustments, host_compiler=compiler.chosen, native_only=native_only, archs=archs)
 
 
 def judge_toolkits(host: Host) -> tuple[ToolkitVerdict, ...]:
@@ -121,7 +123,11 @@ def pypi_toolkits(host: Host) -> tuple[ToolkitFacts, ...]:
         driver_cuda=driver_serves(driver),
         glibc=system.libc_version if system.libc == "glibc" else None,
     )
-    ready = [facts for facts in found if facts.builds_from_pypi(system.os, system.arch) and facts.pypi_packages]
+    ready = [
+        facts
+        for facts in found
+        if facts.builds_from_pypi(system.os, system.arch) and facts.pypi_packages and not _host_compiler(host, facts).obstacle
+    ]
     # A toolkit no newer than the driver needs no care about PTX; a known miscompilation ranks last.
     serves = driver_serves(driver)
     return tuple(
@@ -209,24 +215,29 @@ def _driver_fit(host: Host, facts: ToolkitFacts, obstacles: list[str], adjustmen
     return fits == "native-only"
 
 
-def _host_compiler(host: Host, facts: ToolkitFacts, obstacles: list[str], adjustments: list[str]) -> Tool | None:
-    """The compiler nvcc must be told to use, when the default one is too new for it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _CompilerFit:
+    chosen: Tool | None = None
+    """What nvcc must be told to use; None when the default one will do."""
+    obstacle: str | None = None
+    adjustment: str | None = None
+
+
+def _host_compiler(host: Host, facts: ToolkitFacts) -> _CompilerFit:
     default = cxx_of(host.tools)
     if default is None:
-        obstacles.append("there is no C++ compiler for nvcc to work with")
-        return None
+        return _CompilerFit(obstacle="there is no C++ compiler for nvcc to work with")
     if default.version is None or _accepts(facts, default):
-        return None
+        return _CompilerFit()
     fitting = [
         tool for tool in host.tools if _is_cxx(tool) and tool.version and tool.works is not False and _accepts(facts, tool)
     ]
     best = max(fitting, key=lambda tool: tool.version or (), default=None)
-    limit = facts.clang_max if default.detail == "clang" else facts.gcc_max
+    refuses = f"its nvcc refuses {default.detail or 'the compiler'} {default.version[0]}"
     if best is None:
-        obstacles.append(f"its nvcc refuses {default.detail or 'the compiler'} {default.version[0]} (newest it takes: {limit})")
-        return None
-    adjustments.append(f"its nvcc refuses {default.detail or 'gcc'} {default.version[0]}: {best.path} is used instead")
-    return best
+        limit = facts.clang_max if default.detail == "clang" else facts.gcc_max
+        return _CompilerFit(obstacle=f"{refuses} (newest it takes: {limit})")
+    return _CompilerFit(chosen=best, adjustment=f"{refuses}: {best.path} is used instead")
 
 
 def _accepts(facts: ToolkitFacts, tool: Tool) -> bool:
