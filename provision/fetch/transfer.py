@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -138,6 +139,8 @@ class _Worker:
             return
         try:
             self._request(source, target, generation, lease)
+        except ssl.SSLCertVerificationError as error:
+            source.give_up(f"its certificate is not trusted ({error.verify_message}); a CA of your own: SSL_CERT_FILE=FILE")
         except WireError as error:
             self.close()
             if not self.t.swarm.over and lease.left > 0:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,8 +18,15 @@ class RangeServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, content: bytes, *, bytes_per_s: int | None = None) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(
+        self, content: bytes, *, bytes_per_s: int | None = None, tls: ssl.SSLContext | None = None, ipv6: bool = False
+    ) -> None:
+        self.address_family = socket.AF_INET6 if ipv6 else socket.AF_INET
+        super().__init__(("::1" if ipv6 else "127.0.0.1", 0), _Handler)
+        self.scheme = "https" if tls else "http"
+        if tls is not None:
+            # The handshake runs in each request's thread, so that a client that refuses us cannot stop the server.
+            self.socket = tls.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         self.content = content
         self.bytes_per_s = bytes_per_s
         self.fault: Callable[[int, int, int], str | None] = lambda number, start, stop: None
@@ -28,7 +37,8 @@ class RangeServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        host = "[::1]" if self.address_family == socket.AF_INET6 else "127.0.0.1"
+        return f"{self.scheme}://{host}:{self.server_address[1]}"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients that hang up are the point of many tests."""
@@ -126,9 +136,11 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serve_ranges(content: bytes, *, bytes_per_s: int | None = None) -> Iterator[RangeServer]:
+def serve_ranges(
+    content: bytes, *, bytes_per_s: int | None = None, tls: ssl.SSLContext | None = None, ipv6: bool = False
+) -> Iterator[RangeServer]:
     """A running server, gone at the end of the block."""
-    server = RangeServer(content, bytes_per_s=bytes_per_s)
+    server = RangeServer(content, bytes_per_s=bytes_per_s, tls=tls, ipv6=ipv6)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
