@@ -1,0 +1,223 @@
+"""Measure one deployment: load the model exactly as asked, and report figures; judging is the parent's work.
+
+After every stage the answer so far is printed, so that a death by signal still tells what was reached.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.append(str(Path(__file__).parent))
+try:
+    import numpy as np
+    import smoke_engine as engine
+    import smoke_text as text
+except Exception as error:
+    print("@provision " + json.dumps({"error": f"{type(error).__name__}: {error}", "stage": "import"}), flush=True)
+    sys.exit(1)
+
+
+def main() -> None:
+    """Read the request from stdin, run its stages in order, stop at the first that fails."""
+    request = json.loads(sys.stdin.readline())
+    answer: dict[str, Any] = {"stage": "start", "cpu_flags": engine.cpu_flags(), **engine.environment()}
+    engine.snapshot(answer)
+    llm = None
+    try:
+        answer["stage"] = "load"
+        llm = _load(request, answer)
+        for stage in request["stages"]:
+            answer["stage"] = stage
+            engine.snapshot(answer)
+            _STAGES[stage](llm, request, answer)
+        answer["stage"] = "done"
+    except Exception as error:
+        answer["error"] = f"{type(error).__name__}: {error}"[:500]
+    answer["log"] = engine.log_text()[-60_000:]
+    answer["peak_rss_bytes"] = engine.peak_rss_bytes()
+    engine.snapshot(_finite(answer))
+    # Tearing the engine down can crash after everything is measured; closing is what the OS does well.
+    sys.stdout.flush()
+    os._exit(1 if "error" in answer else 0)
+
+
+def _load(request: dict[str, Any], answer: dict[str, Any]) -> Any:
+    answer["unknown_keywords"] = engine.unknown_keywords(request["llama_kwargs"])
+    answer["devices"] = engine.devices()
+    engine.snapshot(answer)
+    began = time.monotonic()
+    llm = engine.open_model(request["model"], request["llama_kwargs"])
+    answer["load_s"] = time.monotonic() - began
+    answer["devices_after"] = engine.devices()
+    answer["rss_after_load_bytes"] = engine.peak_rss_bytes()
+    answer["n_ctx"], answer["n_batch"], answer["n_vocab"] = llm.n_ctx(), llm.n_batch, llm.n_vocab()
+    answer["n_params"] = engine.lib.llama_model_n_params(llm._model.model)
+    answer["model_bytes"] = engine.lib.llama_model_size(llm._model.model)
+    answer["metadata"] = {key: llm.metadata[key] for key in ("general.name", "general.architecture") if key in llm.metadata}
+    answer["recurrent"] = bool(llm._is_recurrent or llm._is_hybrid)
+    return llm
+
+
+def _tokenizer(llm: Any, request: dict[str, Any], answer: dict[str, Any]) -> None:
+    answer["tokenizer"] = text.tokenizer_facts(llm, request["round_trips"])
+    answer["template"] = text.template_facts(llm)
+    answer["thinking"] = text.thinks(llm)
+
+
+def _numerics(llm: Any, request: dict[str, Any], answer: dict[str, Any]) -> None:
+    passages: list[dict[str, Any]] = []
+    logits = {}
+    for passage in request["passages"]:
+        ids = _passage_ids(llm, passage, request)
+        rows = engine.batch_logits(llm, ids)
+        logits[passage["name"]] = rows
+        passages.append({"name": passage["name"], **_passage_facts(llm, ids, rows, request, passages)})
+    answer["passages"] = passages
+    if request.get("logits_path"):
+        np.savez(request["logits_path"], **logits)
+
+
+def _passage_ids(llm: Any, passage: dict[str, Any], request: dict[str, Any]) -> list[int]:
+    """Token ids of a passage, cut so that its logits stay below `max_logits` numbers in memory."""
+    if "messages" in passage:
+        question, reply = passage["messages"]
+        ids = text.render(llm, [question]) + llm.tokenize(reply["content"].encode(), add_bos=False, special=False)
+    else:
+        ids = llm.tokenize(passage["text"].encode(), add_bos=bool(engine.lib.llama_vocab_get_add_bos(llm._model.vocab)))
+    return list(ids[: min(llm.n_ctx() - 1, request["max_logits"] // llm.n_vocab())])
+
+
+def _passage_facts(llm: Any, ids: list[int], rows: Any, request: dict[str, Any], before: list[Any]) -> dict[str, Any]:
+    """Likelihood, spread and entropy; on the first passage also shuffled text and batch against single tokens."""
+    facts: dict[str, Any] = {"tokens": len(ids), "finite": bool(np.isfinite(rows).all())}
+    if not facts["finite"] or len(ids) < 8:
+        return facts
+    log_p = engine.log_softmax(rows)
+    nll = -log_p[np.arange(len(ids) - 1), ids[1:]]
+    half = len(nll) // 2
+    facts |= {
+        "std": float(rows.std()),
+        "entropy": float(-(np.exp(log_p) * log_p).sum(-1).mean()),
+        "nll": float(nll.mean()),
+        "nll_first_half": float(nll[:half].mean()),
+        "nll_second_half": float(nll[half:].mean()),
+        "top": _top(rows),
+    }
+    if not before:
+        shuffled = [ids[0], *np.random.default_rng(7).permutation(ids[1:]).tolist()]
+        log_q = engine.log_softmax(engine.batch_logits(llm, shuffled))
+        facts["nll_shuffled"] = float(-log_q[np.arange(len(ids) - 1), shuffled[1:]].mean())
+        facts["single"] = _single(llm, ids[: request["n_single"]], rows, request["single_limit_s"])
+        if request.get("long_prompt"):
+            facts["single_long"] = _long(llm, ids, request["single_limit_s"])
+        if request.get("repeat"):
+            facts["repeat_equal"] = bool(np.array_equal(rows, engine.batch_logits(llm, ids)))
+    return facts
+
+
+def _single(llm: Any, ids: list[int], rows: Any, limit_s: float) -> dict[str, Any]:
+    singles = engine.single_logits(llm, ids, limit_s=limit_s)
+    return {**engine.compare(rows[: len(singles)], singles), "tokens": len(singles)}
+
+
+def _long(llm: Any, ids: list[int], limit_s: float) -> dict[str, Any] | None:
+    """Batch against single tokens on a prompt longer than one micro batch: some faults show only there. None: no time."""
+    count = engine.lib.llama_n_ubatch(llm._ctx.ctx) + 32
+    if count >= llm.n_ctx():
+        return None
+    many = (ids * (1 + count // len(ids)))[:count]
+    singles = engine.single_logits(llm, many, limit_s=4 * limit_s)
+    if len(singles) < count:
+        return None
+    return {**engine.compare(engine.batch_logits(llm, many)[-32:], singles[-32:]), "tokens": 32}
+
+
+def _top(rows: Any) -> list[dict[str, Any]]:
+    """Five best tokens with raw logits at sixteen spread positions: the material of a golden fingerprint."""
+    positions = np.unique(np.linspace(0, len(rows) - 1, 16).astype(int))
+    best = [(int(at), np.argsort(-rows[at], kind="stable")[:5]) for at in positions]
+    return [{"at": at, "ids": ids.tolist(), "logits": [round(float(rows[at][i]), 4) for i in ids]} for at, ids in best]
+
+
+def _behaviour(llm: Any, request: dict[str, Any], answer: dict[str, Any]) -> None:
+    options: dict[str, Any] = {"enable_thinking": False} if answer["thinking"]["switch"] else {}
+    budget = 512 if answer["thinking"]["reasoning"] and not options else 64
+    answer["answers"] = []
+    for question in request["questions"]:
+        messages = [*question.get("before", []), {"role": "user", "content": question["ask"]}]
+        got = text.answer(llm, messages, max_tokens=budget, limit_s=request["answer_limit_s"], options=options)
+        answer["answers"].append({"id": question["id"], "ask": question["ask"], **got})
+        engine.snapshot(_finite(answer))
+    if request.get("long_answer"):
+        got = text.answer(
+            llm,
+            [{"role": "user", "content": request["long_answer"]}],
+            max_tokens=max(192, budget),
+            limit_s=2 * request["answer_limit_s"],
+            options=options,
+        )
+        answer["long_answer"] = got
+    if request.get("needle"):
+        answer["needle"] = _needle(llm, request, options, budget)
+
+
+def _needle(llm: Any, request: dict[str, Any], options: dict[str, Any], budget: int) -> dict[str, Any]:
+    """A number hidden at one third of a prompt that fills min(0.8 n_ctx, limit) tokens."""
+    needle = request["needle"]
+    room = min(int(0.8 * llm.n_ctx()), needle["tokens"]) - 64
+    per_round = len(llm.tokenize(" ".join(needle["filler"]).encode(), add_bos=False))
+    filler = needle["filler"] * max(1, room // max(1, per_round))
+    filler.insert(len(filler) // 3, needle["fact"])
+    messages = [{"role": "user", "content": " ".join(filler) + " " + needle["ask"]}]
+    tokens = len(text.render(llm, messages))
+    got = text.answer(llm, messages, max_tokens=budget, limit_s=request["answer_limit_s"] * 4, options=options)
+    return {"tokens": tokens, **got}
+
+
+def _speed(llm: Any, request: dict[str, Any], answer: dict[str, Any]) -> None:
+    asked = request["speed"]
+    answer["speed"] = {
+        "n_prompt": asked["n_prompt"],
+        "n_generate": asked["n_generate"],
+        **engine.speed(llm, n_prompt=asked["n_prompt"], n_generate=asked["n_generate"], repetitions=asked["repetitions"]),
+    }
+    if answer["model_bytes"] >= 200 * 1024 * 1024:
+        answer["host_copy_bytes_per_s"] = engine.host_copy_bytes_per_s()
+
+
+def _compare(llm: Any, request: dict[str, Any], answer: dict[str, Any]) -> None:
+    """The same passages on this variant (flash attention, KV type, CPU only) against the logits another run left."""
+    compared = []
+    with np.load(request["reference_path"]) as reference:
+        for passage in request["passages"]:
+            rows = engine.batch_logits(llm, _passage_ids(llm, passage, request))
+            known = reference[passage["name"]]
+            count = min(len(rows), len(known))
+            compared.append(engine.compare(known[:count], rows[:count]))
+    answer["compared"] = compared
+
+
+def _finite(value: Any) -> Any:
+    """NaN and infinity as None: JSON has no word for them."""
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list) else value
+
+
+_STAGES = {
+    "tokenizer": _tokenizer,
+    "numerics": _numerics,
+    "behaviour": _behaviour,
+    "speed": _speed,
+    "compare": _compare,
+}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,248 @@
+"""The smoke test: measure a deployment in child processes, judge the figures, give one verdict."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from provision.errors import NotFoundError
+from provision.events import Note, Progress, ProgressEnded, Reporter, silent
+from provision.models.names import parse_name
+from provision.processes import ChildOutcome, run_child
+from provision.settings import Settings
+from provision.smoke import golden as goldens
+from provision.smoke.deaths import Death, diagnose_death
+from provision.smoke.demo import demo_folder, demo_sha256
+from provision.smoke.enginelog import LoadLog, read_load_log
+from provision.smoke.filechecks import FileFacts, check_files
+from provision.smoke.judge import judge_device, judge_load, judge_speed, judge_template, judge_tokenizer, verdict_of
+from provision.smoke.judge_model import count_right, judge_behaviour, judge_numerics, judge_variant
+from provision.smoke.material import DEMO_NAME, PROFILES, Profile, known_questions, measure_request
+from provision.smoke.types import Check, Prediction, ProfileName, Question, SmokeResult
+
+_CHILD = Path(__file__).parent / "children" / "measure.py"
+_DEFAULT_CTX = 2048
+_Q8_0, _Q4_0, _F16 = 8, 2, 1  # enum ggml_type, ggml 0.25.3
+_SLOWEST_LOAD_BYTES_PER_S = 20e6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Bench:
+    """What every child run of one smoke test shares."""
+
+    model: Path
+    python: Path
+    settings: Settings
+    profile: Profile
+    size_bytes: int
+
+    def run(self, request: Mapping[str, Any]) -> ChildOutcome:
+        limit = self.profile.base_timeout_s + self.size_bytes / _SLOWEST_LOAD_BYTES_PER_S
+        return run_child(
+            self.python, _CHILD, {"model": str(self.model), **request}, timeout_s=limit, env=dict(self.settings.environ)
+        )
+
+
+def run_smoke(
+    model: Path,
+    *,
+    llama_kwargs: Mapping[str, Any],
+    python: Path,
+    settings: Settings,
+    profile: ProfileName = "quick",
+    require_gpu: bool = False,
+    questions: Sequence[Question] | None = None,
+    plan: Mapping[str, Any] | None = None,
+    expected_sha256: str | None = None,
+    golden: Path | None = None,
+    save_golden: Path | None = None,
+    reporter: Reporter = silent,
+) -> SmokeResult:
+    """Check the deployment `Llama(model_path=model, **llama_kwargs)` under the environment of `python`.
+
+    `plan` is the `chosen` object of `provision fit --json`; `questions` replaces the shipped ones. A fingerprint is compared
+    with `golden` and stored at `save_golden` when given. Raises NotFoundError when there is no such file and UsageError for
+    a bad fingerprint; everything else, a dead engine included, is a check of the result.
+    """
+    if not model.is_file():
+        raise NotFoundError(f"no such model file: {model}", code="model-not-found", hint="provision fetch ORG/REPO:QUANT")
+    known = goldens.load(golden) if golden else None
+    chosen = PROFILES[profile]
+    reporter(Progress(task="smoke", label="smoke test: file", done=0, total=None, unit="steps"))
+    file = check_files(
+        model,
+        expected_sha256=expected_sha256 or demo_sha256(model.name),
+        hash_limit_bytes=chosen.hash_limit_bytes,
+        reporter=reporter,
+    )
+    is_demo = file.name == DEMO_NAME
+    if is_demo and known is None:
+        known = _shipped_golden(model.name)
+    asked = tuple(questions) if questions is not None else known_questions(chosen)
+    kwargs = {"n_ctx": _DEFAULT_CTX, **llama_kwargs}
+    bench = _Bench(model=model, python=python, settings=settings, profile=chosen, size_bytes=file.size_bytes)
+    reporter(Progress(task="smoke", label=f"smoke test ({profile}): measuring", done=1, total=None, unit="steps"))
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="provision-smoke-")))
+        request = {**measure_request(chosen, asked, is_demo=is_demo), "llama_kwargs": kwargs}
+        if chosen.variants:
+            request["logits_path"] = str(folder / "logits.npz")
+        outcome = bench.run(request)
+        death = diagnose_death(outcome)
+        variants = [] if death or not chosen.variants else _variants(bench, request, outcome, reporter)
+    reporter(ProgressEnded(task="smoke"))
+    if save_golden is not None and death is None:
+        goldens.save(save_golden, _fingerprint(outcome.answer, kwargs, file))
+        reporter(Note(level="info", message=f"fingerprint stored: {save_golden}"))
+    measured = _Measured(
+        outcome=outcome,
+        death=death,
+        file=file,
+        questions=asked,
+        is_demo=is_demo,
+        kwargs=kwargs,
+        golden=known,
+        variants=tuple(variants),
+    )
+    return _result(model, measured, prediction=predict(plan), require_gpu=require_gpu, profile=profile)
+
+
+def predict(plan: Mapping[str, Any] | None) -> Prediction:
+    """What the `chosen` object of fit's data (or the whole data) promises; nothing without one."""
+    chosen = (plan or {}).get("chosen", plan)
+    if not chosen or "host" not in chosen:
+        return Prediction()
+    gpu = sum(_usage(device) for device in chosen["devices"])
+    speed = chosen.get("tokens_per_s") or {}
+    return Prediction(
+        total_bytes=gpu + _usage(chosen["host"]),
+        gpu_bytes=gpu,
+        n_gpu_layers=chosen.get("n_gpu_layers"),
+        tokens_per_s_low=speed.get("low"),
+    )
+
+
+def _usage(memory: Mapping[str, Any]) -> int:
+    return int(memory["model_bytes"]) + int(memory["context_bytes"]) + int(memory["compute_bytes"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Measured:
+    outcome: ChildOutcome
+    death: Death | None
+    file: FileFacts
+    questions: tuple[Question, ...]
+    is_demo: bool
+    kwargs: Mapping[str, Any]
+    golden: Mapping[str, Any] | None
+    variants: tuple[Check, ...]
+
+
+def _result(model: Path, got: _Measured, *, prediction: Prediction, require_gpu: bool, profile: ProfileName) -> SmokeResult:
+    answer = got.outcome.answer
+    log = read_load_log(str(answer.get("log") or got.outcome.stderr_tail))
+    checks = [*got.file.checks, *judge_load(answer, got.death)]
+    if "load_s" in answer:
+        layers = got.kwargs.get("n_gpu_layers", 0)
+        checks += judge_device(answer, log, prediction, require_gpu=require_gpu, asked_layers=layers)
+    if got.death is None:
+        checks += judge_numerics(answer, quantized_kv=_quantized_kv(got.kwargs))
+        checks += got.variants
+        if got.golden is not None and all("nll" in passage for passage in answer["passages"]):
+            checks += goldens.compare(got.golden, _fingerprint(answer, got.kwargs, got.file))
+        checks += judge_tokenizer(answer)
+        checks += judge_template(answer)
+        checks += judge_behaviour(answer, got.questions, is_demo=got.is_demo)
+        checks += judge_speed(answer, prediction)
+    answers = answer.get("answers") or []
+    speed = answer.get("speed") or {}
+    parsed = parse_name(model.name)
+    return SmokeResult(
+        model=_title(model, parsed.quant, is_demo=got.is_demo),
+        quant=parsed.quant,
+        verdict=verdict_of(checks),
+        checks=tuple(checks),
+        device=_device(answer, log) if "load_s" in answer else None,
+        offloaded_layers=(log.offloaded or 0) if "load_s" in answer else None,
+        prompt_tokens_per_s=_mean(speed.get("pp")),
+        generation_tokens_per_s=_mean(speed.get("tg")),
+        predicted_bytes=prediction.total_bytes,
+        measured_bytes=log.total_bytes,
+        answer=answers[0]["text"] if answers else None,
+        known_right=count_right(answers, got.questions),
+        known_asked=len(answers),
+        profile=profile,
+    )
+
+
+def _title(model: Path, quant: str | None, *, is_demo: bool) -> str:
+    if is_demo:
+        return "demo"
+    stem = model.name.removesuffix(".gguf")
+    return stem[: stem.upper().rfind(quant.upper())].rstrip("-._") or stem if quant and quant.upper() in stem.upper() else stem
+
+
+def _device(answer: Mapping[str, Any], log: LoadLog) -> str:
+    if not log.offloaded:
+        return "CPU"
+    return ", ".join(f"{name} ({title})" for name, title in log.gpu_names.items()) or "GPU"
+
+
+def _mean(values: Sequence[float] | None) -> float | None:
+    return round(sum(values) / len(values), 2) if values else None
+
+
+def _quantized_kv(kwargs: Mapping[str, Any]) -> bool:
+    return any(kwargs.get(key) not in (None, 0, _F16, 30) for key in ("type_k", "type_v"))
+
+
+def _fingerprint(answer: Mapping[str, Any], kwargs: Mapping[str, Any], file: FileFacts) -> dict[str, Any]:
+    device = _device(answer, read_load_log(str(answer.get("log", ""))))
+    kv = "f16" if not _quantized_kv(kwargs) else f"{kwargs.get('type_k')}/{kwargs.get('type_v')}"
+    setting = f"{device}, flash attention {'on' if kwargs.get('flash_attn') else 'off'}, KV {kv}"
+    return goldens.fingerprint(answer, setting=setting, sha256=file.sha256)
+
+
+def _shipped_golden(name: str) -> Mapping[str, Any] | None:
+    path = demo_folder() / f"{name.removesuffix('.gguf')}.golden.json"
+    return goldens.load(path) if path.is_file() else None
+
+
+def _variants(bench: _Bench, request: Mapping[str, Any], base: ChildOutcome, reporter: Reporter) -> list[Check]:
+    """Load again with one setting changed, and compare logits with the deployment's own."""
+    kwargs = dict(request["llama_kwargs"])
+    offloaded = read_load_log(str(base.answer.get("log", ""))).offloaded or 0
+    flash = bool(kwargs.get("flash_attn"))
+    plans: list[tuple[str, dict[str, Any], bool]] = [("flash attention", {"flash_attn": not flash}, flash)]
+    if not base.answer.get("recurrent"):
+        plans += [
+            ("KV q8_0", {"flash_attn": True, "type_k": _Q8_0, "type_v": _Q8_0}, kwargs.get("type_k") == _Q8_0),
+            ("KV q4_0", {"flash_attn": True, "type_k": _Q4_0, "type_v": _Q4_0}, kwargs.get("type_k") == _Q4_0),
+        ]
+    if offloaded:
+        plans.append(("CPU only", {"n_gpu_layers": 0}, True))
+    if _quantized_kv(kwargs):
+        # The deployment itself is quantized: the plain cache is what it is compared with, under the limits of its own type.
+        name = "KV q4_0" if kwargs.get("type_k") == _Q4_0 else "KV q8_0"
+        plans = [(name, {"type_k": _F16, "type_v": _F16}, True), *[plan for plan in plans if plan[0] == "CPU only"]]
+    checks = []
+    for index, (name, change, in_use) in enumerate(plans):
+        reporter(Progress(task="smoke", label=f"smoke test: {name}", done=2 + index, total=2 + len(plans), unit="steps"))
+        outcome = bench.run(
+            {
+                "llama_kwargs": {**kwargs, **change},
+                "stages": ["compare"],
+                "passages": request["passages"],
+                "max_logits": request["max_logits"],
+                "reference_path": request["logits_path"],
+            }
+        )
+        death = diagnose_death(outcome)
+        checks.append(
+            judge_variant(name, outcome.answer.get("compared"), problem=death.summary if death else None, in_use=in_use)
+        )
+    return checks
