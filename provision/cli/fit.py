@@ -76,10 +76,9 @@ def _host(session: Session, wish: FitWish) -> Host | None:
     """This machine, unless everything about it was given."""
     if wish.vram is not None and wish.ram is not None:
         return None
-    from importlib import import_module
+    from provision.host.probe import probe_host
 
-    found: Host = import_module("provision.host.probe").probe_host(session.settings, reporter=session.reporter)
-    return found
+    return probe_host(session.settings, reporter=session.reporter)
 
 
 def _wish(quant: str | None, ctx: int | None, vram: str | None, ram: str | None, *rest: Any) -> FitWish:

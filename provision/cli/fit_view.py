@@ -32,7 +32,7 @@ def render(console: Console, data: Mapping[str, Any], *, explain: bool = False) 
     say(f"n_gpu_layers {chosen['n_gpu_layers']} of {total} · n_ctx {chosen['n_ctx']} · figures from the {_source(chosen)}")
     speed = chosen["tokens_per_s"]
     if speed:
-        say(f"about {speed['low']:.0f} to {speed['high']:.0f} tokens/s ({speed['basis']})")
+        say(f"about {_rate(speed['low'])} to {_rate(speed['high'])} tokens/s ({speed['basis']})")
     if explain:
         say("")
         for reason in chosen["reasons"]:
@@ -47,6 +47,10 @@ def _printer(console: Console) -> Any:
         console.print(line, markup=False, highlight=False)
 
     return say
+
+
+def _rate(value: float) -> str:
+    return f"{value:.1f}" if value < 10 else f"{value:.0f}"
 
 
 def _source(chosen: Mapping[str, Any]) -> str:

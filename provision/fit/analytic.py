@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
 from provision.fit.compute import compute_bytes, input_bytes
 from provision.fit.context import context_by_layer
 from provision.fit.placement import Placement, place
-from provision.fit.types import Estimate, RunSettings, Usage
+from provision.fit.types import Budgets, Estimate, FitWish, RunSettings, Usage
 from provision.gguf.shape import ModelShape
+
+
+@dataclass(slots=True, kw_only=True)
+class AnalyticMeter:
+    """The pure estimator, each setting computed once."""
+
+    shape: ModelShape
+    wish: FitWish
+    budgets: Budgets
+    _known: dict[RunSettings, Estimate] = field(default_factory=dict)
+
+    def __call__(self, settings: RunSettings, *, also: Iterable[RunSettings] = ()) -> Estimate:
+        if settings not in self._known:
+            self._known[settings] = estimate(
+                self.shape,
+                settings,
+                n_devices=len(self.budgets.devices),
+                free_bytes=tuple(budget.free_bytes for budget in self.budgets.devices),
+                mmproj_bytes=self.wish.mmproj_bytes,
+            )
+        return self._known[settings]
 
 
 def estimate(

@@ -28,6 +28,7 @@ def _asked_devices(sizes: tuple[int, ...]) -> tuple[Budget, ...]:
             free_bytes=size,
             margin_bytes=_CUDA_OVERHEAD + size // 50,
             reason=f"{format_bytes(size)} as asked",
+            total_bytes=size,
         )
         for index, size in enumerate(sizes)
     )
@@ -52,6 +53,7 @@ def _gpu_budget(gpu: Gpu, free: int) -> Budget:
         free_bytes=free,
         margin_bytes=overhead + free // 50,
         reason=f"{format_bytes(free)} {word}",
+        total_bytes=gpu.memory_total_bytes,
         unified=gpu.unified_memory,
     )
 

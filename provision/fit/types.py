@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from provision.gguf.tensor_types import BY_NAME
+from provision.models.quality import Quality
 
 Policy = Literal["quality", "balanced", "speed"]
 Estimator = Literal["auto", "engine", "analytic"]
@@ -111,6 +112,7 @@ class Budget:
     free_bytes: int
     margin_bytes: int
     reason: str
+    total_bytes: int | None = None
     unified: bool = False
     """The memory is part of main memory."""
 
@@ -125,15 +127,6 @@ class Budgets:
 
     devices: tuple[Budget, ...]
     host: Budget
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quality:
-    """How much a quant loses. `mean_kld` in nats; `fallback`: read off another model's curve."""
-
-    mean_kld: float
-    source: str
-    fallback: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +173,6 @@ class Chosen:
     settings: RunSettings
     estimate: Estimate
     budgets: Budgets
-    fits: bool
     tokens_per_s: Speed | None = None
     reasons: tuple[str, ...] = ()
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import struct
 from array import array
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from provision.errors import IntegrityError
@@ -100,6 +100,11 @@ class GgufHeader:
     """The header itself, bytes [0, data_offset)."""
 
     @property
+    def imatrix(self) -> bool:
+        """Whether the quantizer says that it used an importance matrix."""
+        return any(key.startswith("quantize.imatrix.") for key in self.metadata)
+
+    @property
     def architecture(self) -> str:
         """`general.architecture`, or an empty string in a file without one."""
         return self.text("general.architecture") or ""
@@ -137,3 +142,15 @@ class GgufHeader:
         """How many elements an array has."""
         value = self.metadata.get(key)
         return len(value) if isinstance(value, array | StringArray) else None
+
+
+def joined(headers: Sequence[GgufHeader]) -> GgufHeader:
+    """The parts of a split model as one header: metadata of the first, tensors of all. Offsets stay those of each part."""
+    first = headers[0]
+    if len(headers) == 1:
+        return first
+    return replace(
+        first,
+        tensors=tuple(tensor for header in headers for tensor in header.tensors),
+        file_bytes=sum(header.file_bytes for header in headers),
+    )

@@ -8,12 +8,15 @@ from provision.errors import MachineError
 from provision.fit.service import fit_header
 from provision.fit.types import FitResult, FitWish
 from provision.host.types import Gpu, Host, Memory, System
+from provision.settings import read_settings
 from provision.units import GIB
 from tests.support.shapes import Model, gemma3_27b, llama_8b, llama_70b
 
+SETTINGS = read_settings({}, home=Path("/home/nobody"))
+
 
 def fitted(model: Model, **wish: object) -> FitResult:
-    return fit_header(model.header(), FitWish(**wish), target="m.gguf", host=None)  # type: ignore[arg-type]
+    return fit_header(model.header(), FitWish(**wish), target="m.gguf", host=None, settings=SETTINGS)  # type: ignore[arg-type]
 
 
 def test_the_data_is_the_contracts() -> None:
@@ -78,12 +81,12 @@ def test_windowed_layers_cost_little_context() -> None:
 
 def test_without_gpus_devices_are_empty_and_available_memory_counts() -> None:
     host = Host(system=System(os="linux", arch="x86_64"), memory=Memory(total_bytes=64 * GIB, available_bytes=6 * GIB))
-    found = fit_header(llama_8b().header(), FitWish(), target="m", host=host)
+    found = fit_header(llama_8b().header(), FitWish(), target="m", host=host, settings=SETTINGS)
     assert found.chosen is not None
     assert found.chosen.to_data()["devices"] == []
     assert found.chosen.settings.n_ctx < 8192
     tight = Host(system=System(os="linux", arch="x86_64"), memory=Memory(total_bytes=64 * GIB, available_bytes=5 * GIB))
-    assert fit_header(llama_8b().header(), FitWish(), target="m", host=tight).chosen is None
+    assert fit_header(llama_8b().header(), FitWish(), target="m", host=tight, settings=SETTINGS).chosen is None
 
 
 def test_hidden_gpus_and_gpus_of_unknown_size_are_left_out() -> None:
@@ -95,7 +98,7 @@ def test_hidden_gpus_and_gpus_of_unknown_size_are_left_out() -> None:
             Gpu(index=1, name="B", vendor="nvidia", source="nvml"),
         ),
     )
-    chosen = fit_header(llama_8b().header(), FitWish(), target="m", host=host).chosen
+    chosen = fit_header(llama_8b().header(), FitWish(), target="m", host=host, settings=SETTINGS).chosen
     assert chosen is not None
     assert chosen.budgets.devices == ()
 
@@ -103,13 +106,13 @@ def test_hidden_gpus_and_gpus_of_unknown_size_are_left_out() -> None:
 def test_unified_memory_is_counted_once() -> None:
     gpu = Gpu(index=0, name="GB10", vendor="nvidia", source="nvml", memory_free_bytes=60 * GIB, unified_memory=True)
     host = Host(system=System(os="linux", arch="aarch64"), memory=Memory(available_bytes=40 * GIB), gpus=(gpu,))
-    assert fit_header(llama_70b().header(), FitWish(), target="m", host=host).chosen is None
+    assert fit_header(llama_70b().header(), FitWish(), target="m", host=host, settings=SETTINGS).chosen is None
 
 
 def test_unknown_memory_is_an_error_with_a_command() -> None:
     host = Host(system=System(os="linux", arch="x86_64"))
     with pytest.raises(MachineError) as caught:
-        fit_header(llama_8b().header(), FitWish(), target="m", host=host)
+        fit_header(llama_8b().header(), FitWish(), target="m", host=host, settings=SETTINGS)
     assert "--ram" in caught.value.hint
 
 
