@@ -155,7 +155,7 @@ class Conversation:
             # Reached as well when the engine dies or the reader of these events goes away: what was said is kept.
             turn = self._finish(wanted, answer, ended, plan.dropped)
         yield turn
-        if runs_low(turn.context_tokens, turn.n_ctx):
+        if runs_low(turn.context_tokens, turn.n_ctx, self.sampling.max_tokens):
             yield Notice(message=_how_full(turn, self.policy))
 
     def _finish(self, wanted: tuple[Message, ...], answer: _Answer, ended: RawEnd | None, dropped: tuple[Message, ...]) -> Turn:

@@ -35,9 +35,9 @@ def answer_reserve(n_ctx: int, max_tokens: int | None) -> int:
     return min(max_tokens or _ANSWER_TOKENS, max(16, n_ctx // 4))
 
 
-def runs_low(used_tokens: int, n_ctx: int) -> bool:
+def runs_low(used_tokens: int, n_ctx: int, max_tokens: int | None) -> bool:
     """Whether it is time to say that the next long turn may not fit."""
-    return used_tokens > _LOW_CONTEXT * n_ctx
+    return used_tokens > _LOW_CONTEXT * (n_ctx - answer_reserve(n_ctx, max_tokens))
 
 
 def plan_turn(

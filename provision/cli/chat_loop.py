@@ -121,6 +121,7 @@ def _session(history_file: Path) -> PromptSession[str]:
         complete_while_typing=False,
         key_bindings=_keys(),
         enable_open_in_editor=True,
+        reserve_space_for_menu=4,
     )
 
 

@@ -39,6 +39,7 @@ class HumanVoice:
         self._out, self._aside = out, aside
         self._color = color and out.isatty()
         self._stream = stream
+        self._status_shown = False
         self._reset()
 
     def __call__(self, event: TurnEvent) -> None:
@@ -50,9 +51,7 @@ class HumanVoice:
             case Said():
                 self._say(event.text)
             case PromptRead():
-                if self._aside.isatty() and event.total:
-                    self._aside.write(f"\rreading the prompt: {100 * event.done // event.total} %\x1b[K\r")
-                    self._aside.flush()
+                self._status(f"reading the prompt: {100 * event.done // max(1, event.total)} %")
             case Notice():
                 self.notice(event.message)
             case Turn():
@@ -60,11 +59,26 @@ class HumanVoice:
 
     def notice(self, message: str) -> None:
         """One sentence beside the conversation."""
+        self._clear_status()
         mark, end = (_YELLOW, _PLAIN) if self._color and self._aside.isatty() else ("", "")
         self._aside.write(f"{mark}· {message}{end}\n")
         self._aside.flush()
 
+    def _status(self, text: str) -> None:
+        """A line that goes away again, on a terminal only."""
+        if self._aside.isatty():
+            self._aside.write(f"\r{text}\x1b[K")
+            self._aside.flush()
+            self._status_shown = True
+
+    def _clear_status(self) -> None:
+        if self._status_shown:
+            self._aside.write("\r\x1b[K")
+            self._aside.flush()
+            self._status_shown = False
+
     def _reset(self) -> None:
+        self._status_shown = False
         self._filter = TerminalFilter()
         self._thinking_since: float | None = None
         self._whole: list[str] = []
@@ -73,9 +87,8 @@ class HumanVoice:
     def _reason(self, text: str) -> None:
         if self._thinking_since is None:
             self._thinking_since = time.monotonic()
-            if self.think == "fold" and self._aside.isatty():
-                self._aside.write("\rthinking …\x1b[K")
-                self._aside.flush()
+            if self.think == "fold":
+                self._status("thinking …")
         if self.think == "show":
             self._write(text, target=self._out if self._out.isatty() else self._aside, dim=True)
 
@@ -95,7 +108,8 @@ class HumanVoice:
             self._write("\n\n", target=self._out if self._out.isatty() else self._aside)
             self._filter = TerminalFilter()
         elif self.think == "fold" and self._aside.isatty():
-            self._aside.write(f"\rthought for {seconds:.1f} s (/think show shows it)\x1b[K\n")
+            self._clear_status()
+            self._aside.write(f"thought for {seconds:.1f} s (/think show shows it)\n")
             self._aside.flush()
 
     def _end(self, turn: Turn) -> None:
@@ -117,6 +131,7 @@ class HumanVoice:
         if not clean:
             return
         self._last = clean
+        self._clear_status()
         target.write(f"{_DIM}{clean}{_PLAIN}" if dim and self._color else clean)
         target.flush()
 

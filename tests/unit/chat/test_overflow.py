@@ -68,5 +68,6 @@ def test_the_reserve_never_eats_a_small_context() -> None:
 
 
 def test_the_warning_comes_before_the_end() -> None:
-    assert not runs_low(800, 1000)
-    assert runs_low(801, 1000)
+    assert not runs_low(640, 1000, 200)
+    assert runs_low(641, 1000, 200)
+    assert runs_low(615, 1024, None), "a turn is refused from 768 tokens on"
