@@ -1,0 +1,55 @@
+"""The program that puts packages into environments: uv when present, else pip. Both leave the index to their own settings."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from provision.errors import MachineError
+from provision.processes import run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frontend:
+    """How to call it; `python` is the interpreter whose environment is meant, in every command below."""
+
+    kind: Literal["uv", "pip"]
+    program: tuple[str, ...]
+    home: str = ""
+    """Interpreter pip itself runs under; empty for uv."""
+
+    def install(
+        self, python: str, requirements: Sequence[str], *, prefix: Path | None = None, extra: Sequence[str] = ()
+    ) -> list[str]:
+        """Command that installs `requirements` for `python`, or below `prefix` with the same layout."""
+        command = [*self._head(python), "install"]
+        if self.kind == "uv":
+            command += ["--python", python]
+        if prefix is not None:
+            command += ["--prefix", str(prefix)]
+            # uv looks only at the prefix; pip would call what the environment already has "satisfied" and leave it out.
+            command += ["--ignore-installed"] if self.kind == "pip" else []
+        if self.kind == "pip":
+            command += ["--disable-pip-version-check", "--no-input", "--no-warn-script-location", "--no-compile", "--progress-bar", "off"]
+        return [*command, *extra, *requirements]
+
+    def _head(self, python: str) -> list[str]:
+        if self.kind == "pip" and python != self.home:
+            return [*self.program, "--python", python]
+        return list(self.program)
+
+
+def find_frontend(environ: Mapping[str, str], *, python: str, python_has_pip: bool) -> Frontend:
+    """uv on PATH, else pip of the target, else our own pip. MachineError (`no-pip`) when there is none."""
+    uv = shutil.which("uv", path=environ.get("PATH"))
+    if uv is not None and run([uv, "--version"], timeout_s=20, env=environ).returncode == 0:
+        return Frontend(kind="uv", program=(uv, "pip"))
+    for candidate in [python] if python_has_pip else []:
+        return Frontend(kind="pip", program=(candidate, "-m", "pip"), home=candidate)
+    if run([sys.executable, "-m", "pip", "--version"], timeout_s=60, env=environ).returncode == 0:
+        return Frontend(kind="pip", program=(sys.executable, "-m", "pip"), home=sys.executable)
+    raise MachineError("neither uv nor pip was found", code="no-pip", hint=f"{python} -m ensurepip")
