@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import typer
 
-from provision.cli import chat, doctor, fit, recipe, verify
+from provision.cli import chat, doctor, fit, install, recipe, uninstall, verify
 
 
 def register(app: typer.Typer) -> None:
     """Add every command to `app`, in the order people meet them."""
     app.command("doctor")(doctor.doctor)
+    app.command("install")(install.install)
     fit.register(app)
     verify.register(app)
     recipe.register(app)
     app.command("chat")(chat.chat)
+    app.command("uninstall")(uninstall.uninstall)

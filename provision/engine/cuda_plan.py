@@ -100,7 +100,7 @@ def plan_cuda(host: Host, wish: InstallWish, *, toolkits_dir: str) -> CudaPlan |
     rejected: list[str] = []
     found: list[_Candidate] = []
     if wish.toolkit != "pypi":
-        found += _system_candidates(host, wish, archs, rejected)
+        found += _system_candidates(host, wish, archs, toolkits_dir, rejected)
     if wish.toolkit == "pypi" or (wish.toolkit == "auto" and not found):
         found += _pypi_candidates(host, wish, archs, toolkits_dir, rejected)
     if not found:
@@ -118,10 +118,15 @@ def host_compilers(host: Host) -> tuple[Tool, ...]:
     return tuple(plain[:1]) + tuple(sorted(versioned, key=lambda tool: tool.version or (), reverse=True))
 
 
-def _system_candidates(host: Host, wish: InstallWish, archs: tuple[str, ...], rejected: list[str]) -> list[_Candidate]:
+def _system_candidates(
+    host: Host, wish: InstallWish, archs: tuple[str, ...], toolkits_dir: str, rejected: list[str]
+) -> list[_Candidate]:
     found: list[_Candidate] = []
     for toolkit in host.toolkits:
         if wish.toolkit not in ("auto", "system") and toolkit.root != wish.toolkit:
+            continue
+        if toolkit.root.startswith(f"{toolkits_dir}/"):
+            # Assembled by us before; it is planned as what it is, with its runtime packages.
             continue
         name = f"CUDA {version_text(toolkit.version[:2]) if toolkit.version else '?'} in {toolkit.root}"
         against = _against_system(toolkit)

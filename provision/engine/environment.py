@@ -26,6 +26,8 @@ class Environment:
     externally_managed: bool
     owner: str | None
     installed: Mapping[str, str]
+    requires: Mapping[str, tuple[str, ...]]
+    """What each installed package requires, without extras."""
 
     @property
     def state_dir(self) -> Path:
@@ -61,6 +63,7 @@ def inspect_environment(python: Path, *, environ: Mapping[str, str]) -> Environm
         externally_managed=answer["externally_managed"],
         owner=answer["owner"],
         installed=answer["installed"],
+        requires={name: tuple(needs) for name, needs in answer["requires"].items()},
     )
 
 
@@ -77,6 +80,12 @@ def check_environment(environment: Environment, *, chosen: bool) -> None:
         raise MachineError(
             f"provision runs in an environment of {environment.owner}, which other programs cannot use an engine from",
             code="tool-environment",
+            hint=make_one,
+        )
+    if not environment.platlib.is_relative_to(environment.prefix):
+        raise MachineError(
+            f"{environment.platlib} does not lie below {environment.prefix}; such a layout is not handled",
+            code="odd-environment",
             hint=make_one,
         )
     if not os.access(environment.platlib, os.W_OK):

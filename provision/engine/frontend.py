@@ -34,8 +34,16 @@ class Frontend:
             # uv looks only at the prefix; pip would call what the environment already has "satisfied" and leave it out.
             command += ["--ignore-installed"] if self.kind == "pip" else []
         if self.kind == "pip":
-            command += ["--disable-pip-version-check", "--no-input", "--no-warn-script-location", "--no-compile", "--progress-bar", "off"]
+            command += ["--disable-pip-version-check", "--no-input", "--no-warn-script-location", "--progress-bar", "off"]
+            # Compiling every module costs more than it saves: Python does it when a module is first imported.
+            command += ["--no-compile"]
         return [*command, *extra, *requirements]
+
+    def uninstall(self, python: str, names: Sequence[str]) -> list[str]:
+        """Command that uninstalls packages from the environment of `python`."""
+        if self.kind == "uv":
+            return [*self.program, "uninstall", "--python", python, *names]
+        return [*self._head(python), "uninstall", "--yes", "--disable-pip-version-check", *names]
 
     def _head(self, python: str) -> list[str]:
         if self.kind == "pip" and python != self.home:

@@ -6,8 +6,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,22 +15,37 @@ from provision.engine import transaction
 from provision.engine.build import BuildFailure, BuildFolder, build_wheel, download_source
 from provision.engine.buildenv import ensure_build_environment
 from provision.engine.environment import Environment, check_environment, inspect_environment
+from provision.engine.explain import Explanation, explain
 from provision.engine.frontend import Frontend, find_frontend
+from provision.engine.locks import one_at_a_time, writable_home
 from provision.engine.plan import PlanFacts, build_plan
-from provision.engine.proof import demo_model, prove
+from provision.engine.proof import prove
 from provision.engine.provenance import Installed, intact, read_installed, write_provenance
+from provision.engine.retry import MOST_RETRIES, next_try
 from provision.engine.shell import shell_lines
 from provision.engine.staging import Stage, clean_stages, plan_moves, stage_engine
 from provision.engine.types import Action, BuildPlan, InstallResult, InstallWish, Proof, WheelFile
 from provision.engine.wheelcache import cache_key
-from provision.engine.wheelstore import describe_wheel, find_wheel, store_wheel
+from provision.engine.wheelstore import describe_wheel, find_wheel, sha256_of, store_wheel
 from provision.errors import BuildError, MachineError
 from provision.events import Note, Reporter, StepEnded, StepStarted, silent
+from provision.host.probe_engine import quantized_model
 from provision.host.types import Host
 from provision.settings import Settings
 from provision.units import format_bytes
 
-Builder = Callable[["Work"], Path]
+Builder = Callable[["Work"], "Made"]
+_MACHINE_LACKS = frozenset({"disk-full", "no-c-compiler", "vulkan-missing"})
+"""Known build failures that are the machine's (exit 3) rather than the build's (exit 4)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A wheel that was built or downloaded, by which plan in the end (retries change it), and from what."""
+
+    wheel: Path
+    plan: BuildPlan
+    source: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +99,7 @@ def install(
     python = str(wish.python or sys.executable)
     environment = inspect_environment(Path(python), environ=settings.environ)
     check_environment(environment, chosen=wish.python is not None)
-    with _one_at_a_time(environment, reporter):
+    with one_at_a_time(environment, reporter):
         if transaction.recover(environment.state_dir):
             message = "an earlier installation was killed while it changed this environment; undone"
             reporter(Note(level="warning", message=message))
@@ -100,11 +114,11 @@ def install(
         if wish.use_cache and present is not None and _still_good(present, key):
             action, wheel, proof = "kept", present.wheel, present.proof
         else:
-            with _our_home(settings):
+            with writable_home(settings):
                 frontend = find_frontend(settings.environ, python=python, python_has_pip=environment.has_pip)
                 work = Work(plan=plan, key=key, settings=settings, frontend=frontend, reporter=reporter)
-                wheel, action, source = _obtain(work, use_cache=wish.use_cache, builder=builder or _build)
-                proof = _place(work, environment, wheel, action, source, model=model or demo_model())
+                wheel, action, made = _obtain(work, use_cache=wish.use_cache, builder=builder or _build)
+                proof = _place(work, environment, wheel, action, made, model=model or quantized_model())
     return InstallResult(
         plan=plan,
         action=action,
@@ -120,44 +134,66 @@ def _still_good(present: Installed, key: str) -> bool:
     return present.key == key and present.proof.quantized_inference is True and intact(present)
 
 
-def _obtain(work: Work, *, use_cache: bool, builder: Builder) -> tuple[WheelFile, Action, str]:
+def _obtain(work: Work, *, use_cache: bool, builder: Builder) -> tuple[WheelFile, Action, Made]:
     store = work.home / "wheels"
     kept = find_wheel(store, work.key) if use_cache else None
     if kept is not None:
-        return kept, "reused", f"wheel cache, key {work.key}"
+        return kept, "reused", Made(wheel=kept.path, plan=work.plan, source=f"wheel cache, {work.key}")
     made = builder(work)
     try:
-        wheel = store_wheel(made, store, work.key)
+        wheel = store_wheel(made.wheel, store, work.key)
     except OSError as error:
         work.reporter(Note(level="warning", message=f"the wheel could not be kept for next time: {error}"))
-        wheel = describe_wheel(made)
-    action: Action = "prebuilt" if work.plan.source == "prebuilt" else "built"
-    return wheel, action, f"llama-cpp-python {work.plan.engine_version} sdist"
+        wheel = describe_wheel(made.wheel)
+    return wheel, "prebuilt" if work.plan.source == "prebuilt" else "built", made
 
 
-def _build(work: Work) -> Path:
+def _build(work: Work) -> Made:
     plan, reporter = work.plan, work.reporter
     _check_disk(work)
     environ = work.settings.environ
     started = time.monotonic()
     reporter(StepStarted(step="build", title=f"building the {plan.backend} engine, {plan.jobs} at a time"))
-    python = ensure_build_environment(
-        plan.build_requires, folder=work.home / "build-envs", frontend=work.frontend, environ=environ, reporter=reporter
-    )
-    sdist = download_source(plan.engine_version, folder=work.home / "sdists", python=python, environ=environ, reporter=reporter)
-    made = build_wheel(plan, folder=work.folder, sdist=sdist, python=python, environ=environ, reporter=reporter)
-    if isinstance(made, BuildFailure):
-        reporter(StepEnded(step="build", status="failed", summary="the build failed", elapsed_s=time.monotonic() - started))
-        raise BuildError(
-            f"the build failed: {_last_error(made.text)}; the log is {made.log}",
-            code="build-failed",
-            hint=f"provision install --explain {made.log}",
+    sdist: Path | None = None
+    for tries_left in range(MOST_RETRIES, -1, -1):
+        python = ensure_build_environment(
+            plan.build_requires, folder=work.home / "build-envs", frontend=work.frontend, environ=environ, reporter=reporter
         )
-    reporter(StepEnded(step="build", status="done", summary=f"built {made.name}", elapsed_s=time.monotonic() - started))
-    return made
+        sdist = sdist or download_source(
+            plan.engine_version, folder=work.home / "sdists", python=python, environ=environ, reporter=reporter
+        )
+        made = build_wheel(plan, folder=work.folder, sdist=sdist, python=python, environ=environ, reporter=reporter)
+        elapsed = time.monotonic() - started
+        if not isinstance(made, BuildFailure):
+            reporter(StepEnded(step="build", status="done", summary=f"built {made.name}", elapsed_s=elapsed))
+            return Made(wheel=made, plan=plan, source=f"{sdist.name} sha256 {sha256_of(sdist)}")
+        found = explain(made.text)
+        again = next_try(plan, found) if tries_left else None
+        if again is None:
+            reporter(StepEnded(step="build", status="failed", summary="the build failed", elapsed_s=elapsed))
+            raise _failure(made, found, work)
+        reporter(Note(level="warning", message=again.say))
+        plan = again.plan
+        if again.fresh:
+            shutil.rmtree(work.folder.tree, ignore_errors=True)
+    raise AssertionError("the last try either returns or raises")
 
 
-def _place(work: Work, environment: Environment, wheel: WheelFile, action: Action, source: str, *, model: Path | None) -> Proof:
+def _failure(made: BuildFailure, found: tuple[Explanation, ...], work: Work) -> MachineError | BuildError:
+    """One error with cause, evidence and remedy; the log is moved where the next build does not overwrite it."""
+    kept = work.home / "logs" / f"{work.key}.log"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(made.log, kept)
+    if not found:
+        message = f"the build failed for a reason not in the table: {_last_error(made.text)}; the log is {kept}"
+        return BuildError(message, code="build-failed", hint=f"less {kept}")
+    first = found[0]
+    message = f"the build failed: {first.signature.cause} Line {first.line} of {kept}: {first.evidence}"
+    kind = MachineError if first.signature.id in _MACHINE_LACKS else BuildError
+    return kind(message, code=f"build-{first.signature.id}", hint=first.signature.remedy)
+
+
+def _place(work: Work, environment: Environment, wheel: WheelFile, action: Action, made: Made, *, model: Path | None) -> Proof:
     clean_stages(environment)
     started = time.monotonic()
     stage = stage_engine(
@@ -177,13 +213,13 @@ def _place(work: Work, environment: Environment, wheel: WheelFile, action: Actio
         )
         write_provenance(
             stage,
-            work.plan,
+            made.plan,
             key=work.key,
             action=action,
             wheel=wheel,
             proof=proof,
             now=datetime.now(UTC).isoformat(timespec="seconds"),
-            source=source,
+            source=made.source,
         )
         _move_in(stage, environment)
     finally:
@@ -214,46 +250,6 @@ def _check_disk(work: Work) -> None:
             code="no-disk",
             hint="PROVISION_HOME=/path/on/a/larger/disk provision install",
         )
-
-
-@contextmanager
-def _our_home(settings: Settings) -> Iterator[None]:
-    """Own state can be written, and a disk that fills up meanwhile is named as such."""
-    home = settings.provision_home
-    elsewhere = "PROVISION_HOME=/path/you/can/write provision install"
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        probe = home / f".writable-{os.getpid()}"
-        probe.write_text("", encoding="utf-8")
-        probe.unlink()
-    except OSError as error:
-        raise MachineError(f"{home} cannot be written: {error.strerror}", code="home-not-writable", hint=elsewhere) from error
-    try:
-        yield
-    except OSError as error:
-        import errno
-
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise MachineError(f"the disk is full: {error}", code="no-disk", hint=elsewhere) from error
-        raise
-
-
-@contextmanager
-def _one_at_a_time(environment: Environment, reporter: Reporter) -> Iterator[None]:
-    """Two installations into one environment wait for each other."""
-    try:
-        import fcntl
-    except ImportError:  # pragma: no cover - Windows, not tried
-        yield
-        return
-    environment.state_dir.mkdir(parents=True, exist_ok=True)
-    with (environment.state_dir / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            reporter(Note(level="info", message="another installation into this environment is running; waiting for it"))
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _last_error(text: str) -> str:

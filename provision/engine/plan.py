@@ -13,6 +13,8 @@ from provision.engine.prebuilt import IndexPages, choose_prebuilt
 from provision.engine.types import Backend, BuildPlan, InstallWish, PrebuiltChoice, Reason, ToolkitChoice
 from provision.engine.vulkan import VulkanSdk, why_not_vulkan
 from provision.errors import MachineError, UsageError
+from provision.host.checks_build import compiler_command
+from provision.host.compilers import cxx_of
 from provision.host.types import Host, Tool
 from provision.units import GIB, MIB
 
@@ -148,7 +150,7 @@ def _consider_prebuilt(
     host: Host, wish: InstallWish, facts: PlanFacts, backend: Backend, cuda: CudaPlan | NoToolkit | None
 ) -> tuple[PrebuiltChoice | None, tuple[Reason, ...]]:
     """A wheel of the index, when one is wanted and matches."""
-    compiler = host.tool("g++") or host.tool("c++") or host.tool("clang++")
+    compiler = cxx_of(host.tools)
     if wish.source == "build":
         return None, (Reason(topic="source", choice="build", because="asked for"),)
     if wish.source == "any" and backend not in ("cuda",) and compiler is not None:
@@ -243,30 +245,14 @@ def _build(
 
 
 def _compiler(host: Host) -> Tool:
-    for name in ("g++", "c++", "clang++", "cl"):
-        tool = host.tool(name)
-        if tool is not None and tool.works is not False:
-            return tool
-    newer = [tool for tool in host.tools if tool.name.startswith(("g++-", "clang++-")) and tool.works is not False]
-    if newer:
-        return newer[0]
-    distribution = host.system.distribution or ""
-    hint = "install a C++ compiler"
-    if host.system.os == "darwin":
-        hint = "xcode-select --install"
-    elif distribution.startswith(("debian", "ubuntu", "linuxmint", "raspbian")):
-        hint = "sudo apt install g++"
-    elif distribution.startswith(("fedora", "rhel", "centos", "rocky", "almalinux", "amzn")):
-        hint = "sudo dnf install gcc-c++"
-    elif distribution.startswith(("arch", "manjaro")):
-        hint = "sudo pacman -S base-devel"
-    elif distribution.startswith("alpine"):
-        hint = "apk add g++ linux-headers"
-    elif distribution.startswith(("opensuse", "sles")):
-        hint = "sudo zypper install gcc-c++"
-    elif host.system.os == "windows":
-        hint = "winget install Microsoft.VisualStudio.2022.BuildTools"
-    raise MachineError("no C++ compiler was found, and the engine has to be built here", code="no-compiler", hint=hint)
+    tool = cxx_of(host.tools)
+    if tool is None:
+        message = "no C++ compiler was found, and the engine has to be built here"
+        raise MachineError(message, code="no-compiler", hint=compiler_command(host))
+    if tool.works is False:
+        message = f"the C++ compiler {tool.path} does not compile a small program: {tool.detail or 'no reason given'}"
+        raise MachineError(message, code="broken-compiler", hint=compiler_command(host))
+    return tool
 
 
 def _jobs(host: Host, backend: Backend) -> tuple[int, Reason]:

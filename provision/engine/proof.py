@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,6 @@ _BUFFER = re.compile(r"load_tensors:\s+(\S+) model buffer size =\s+([\d.]+) MiB"
 _PROMPT = tuple(range(3, 35))
 _N_PREDICT = 12
 _TIMEOUT_S = 300
-
-
-def demo_model() -> Path | None:
-    """The quantized model that comes with provision."""
-    folder = files("provision") / "data" / "demo"
-    found = sorted(str(entry) for entry in folder.iterdir() if entry.name.endswith(".gguf")) if folder.is_dir() else []
-    return Path(found[0]) if found else None
 
 
 def prove(

@@ -2,18 +2,26 @@
 
 import json
 import os
+import re
 import sys
 import sysconfig
 from importlib import metadata
 
 
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 def main() -> None:
     schemes = sysconfig.get_paths()
     installed: dict[str, str] = {}
+    requires: dict[str, list[str]] = {}
     for distribution in metadata.distributions():
         name = distribution.metadata["Name"]
-        if name:
-            installed.setdefault(name.lower().replace("_", "-").replace(".", "-"), distribution.version)
+        if name and normal(name) not in installed:
+            installed[normal(name)] = distribution.version
+            needs = [text for text in distribution.requires or () if "extra ==" not in text]
+            requires[normal(name)] = [normal(match[0]) for text in needs if (match := re.match(r"[\w.-]+", text))]
     prefix = sys.prefix
     in_venv = prefix != sys.base_prefix
     owner = None
@@ -31,6 +39,7 @@ def main() -> None:
         "externally_managed": not in_venv and os.path.exists(os.path.join(schemes["stdlib"], "EXTERNALLY-MANAGED")),
         "owner": owner,
         "installed": installed,
+        "requires": requires,
     }
     print("@provision " + json.dumps(answer))
 

@@ -190,7 +190,8 @@ def test_old_or_missing_build_tools_come_from_pypi() -> None:
 
 
 @pytest.mark.parametrize(
-    ("distribution", "hint"), [("debian 12", "apt install g++"), ("fedora 42", "dnf install"), ("alpine 3.20", "apk add")]
+    ("distribution", "hint"),
+    [("debian 12", "apt install build-essential"), ("fedora 42", "dnf install"), ("alpine 3.20", "apk add")],
 )
 def test_no_compiler_is_named_with_the_command_that_brings_one(distribution: str, hint: str) -> None:
     system = System(os="linux", arch="x86_64", distribution=distribution)

@@ -1,0 +1,51 @@
+"""One installation at a time into an environment, and own state that can really be written."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from provision.engine.environment import Environment
+from provision.errors import MachineError
+from provision.events import Note, Reporter
+from provision.settings import Settings
+
+
+@contextmanager
+def writable_home(settings: Settings) -> Iterator[None]:
+    """Own state can be written, and a disk that fills up meanwhile is named as such."""
+    home = settings.provision_home
+    elsewhere = "PROVISION_HOME=/path/you/can/write provision install"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        probe = home / f".writable-{os.getpid()}"
+        probe.write_text("", encoding="utf-8")
+        probe.unlink()
+    except OSError as error:
+        raise MachineError(f"{home} cannot be written: {error.strerror}", code="home-not-writable", hint=elsewhere) from error
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise MachineError(f"the disk is full: {error}", code="no-disk", hint=elsewhere) from error
+        raise
+
+
+@contextmanager
+def one_at_a_time(environment: Environment, reporter: Reporter) -> Iterator[None]:
+    """Two installations into one environment wait for each other."""
+    try:
+        import fcntl
+    except ImportError:  # pragma: no cover - Windows, not tried
+        yield
+        return
+    environment.state_dir.mkdir(parents=True, exist_ok=True)
+    with (environment.state_dir / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            reporter(Note(level="info", message="another installation into this environment is running; waiting for it"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
