@@ -110,10 +110,12 @@ class FaultBook:
                 matches = (
                     fnmatchcase(where, fault.where) and fnmatchcase(path, fault.path) and fnmatchcase(method, fault.method)
                 )
-                if not matches or fault.kind in taken or left == 0:
+                if not matches:
                     continue
                 if skip:
                     entry[1] = int(skip) - 1  # type: ignore[call-overload]
+                    continue
+                if fault.kind in taken or left == 0:
                     continue
                 if left is not None:
                     entry[2] = int(left) - 1  # type: ignore[call-overload]
