@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import typer
 
-from provision.cli import chat, doctor, fit, install, recipe, uninstall, verify
+from provision.cli import bundle, cache, chat, doctor, fit, install, lock, recipe, uninstall, up, verify
 
 
 def register(app: typer.Typer) -> None:
     """Add every command to `app`, in the order people meet them."""
+    up.register(app)
     app.command("doctor")(doctor.doctor)
     app.command("install")(install.install)
     fit.register(app)
     verify.register(app)
     recipe.register(app)
+    lock.register(app)
+    bundle.register(app)
+    cache.register(app)
     app.command("chat")(chat.chat)
     app.command("uninstall")(uninstall.uninstall)

@@ -177,7 +177,7 @@ def _render_show(console: Console, data: Mapping[str, Any]) -> None:
 
 
 _SEEN = {
-    "listing": "read in a listing of the repository",
+    "listing": "read in a listing or a maintained model list",
     "mention": "mentioned by public projects, the listing itself was not read",
     "none": "not checked",
 }

@@ -60,6 +60,8 @@ class LockedEngine(Part):
     backend: Literal["cpu", "cuda", "vulkan", "metal", "rocm"]
     toolkit: Line | None = None
     cmake_args: Annotated[tuple[Line, ...], Field(strict=False)] = ()
+    files_sha256: Sha256
+    """Over the files as they lie in the environment."""
     wheel: LockedWheel | None = None
 
 

@@ -62,7 +62,7 @@ class Model(Part):
     modelscope_repo: RepoId | None = None
     """The id on ModelScope when it differs."""
     seen: Literal["listing", "mention", "none"] = "none"
-    """How sure the file names of `variants` are: read in a listing, mentioned by public projects, or not seen."""
+    """Where the file names of `variants` come from: a listing or maintained model list, links in public projects, nowhere."""
     seen_in: Line | None = None
 
     @model_validator(mode="after")

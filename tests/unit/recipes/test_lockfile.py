@@ -21,6 +21,7 @@ def data() -> dict[str, Any]:
             "version": "0.3.36",
             "backend": "cpu",
             "cmake_args": ["-DGGML_NATIVE=ON"],
+            "files_sha256": SHA,
             "wheel": {"filename": "llama_cpp_python-0.3.36-py3-none-linux_x86_64.whl", "size_bytes": 5, "sha256": SHA},
         },
         "packages": [{"name": "numpy", "version": "2.4.1", "files_sha256": SHA}],

@@ -1,0 +1,161 @@
+"""`provision bundle`: a whole deployment in one folder or file, for machines without internet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from provision.cli.session import DryRunOption, JsonOption, ProgressOption, Spoken, open_session
+from provision.errors import ExitCode
+from provision.result import ErrorItem, Result
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+BundleArgument = Annotated[str, typer.Argument(metavar="BUNDLE", help="A bundle's folder or its .tar file.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group `bundle`."""
+    group = typer.Typer(no_args_is_help=True, help="Pack a deployment for machines without internet.", rich_markup_mode=None)
+    group.command("create")(create)
+    group.command("verify")(verify)
+    group.command("install")(install)
+    app.add_typer(group, name="bundle")
+
+
+def create(
+    source: Annotated[
+        str, typer.Argument(metavar="RECIPE|LOCK", help="A provision.lock, or a recipe to set up and lock first.")
+    ],
+    output: Annotated[str, typer.Option("--output", "-o", help="A new folder, or a file ending in .tar.")],
+    target: Annotated[
+        str | None, typer.Option(metavar="PLATFORM", help="Insist on linux-x86_64-cpu, linux-x86_64-cuda, ...")
+    ] = None,
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
+    progress: ProgressOption = "auto",
+) -> Spoken:
+    """Pack engine, packages, model, lock and an installer that needs only Python."""
+    from pathlib import Path
+
+    from provision.recipes.bundling import create_bundle, plan_bundle
+    from provision.recipes.lockfile import read_lock
+
+    session = open_session(json=json, progress=progress)
+    path = Path(source)
+    if path.suffix == ".lock":
+        lock, folder = read_lock(path), path.absolute().parent
+    else:
+        import sys
+
+        from provision.recipes.deployment import lock_deployment
+        from provision.recipes.entry import real_rooms
+        from provision.recipes.target import understand
+
+        python = Path(sys.executable)
+        rooms = real_rooms(session.settings, python=python, reporter=session.reporter)
+        report, made = lock_deployment(
+            understand(source), rooms=rooms, python=python, settings=session.settings, reporter=session.reporter
+        )
+        if made is None:
+            assert report.error is not None
+            raise report.error
+        lock = made
+        folder = Path(report.model["path"]).parent if report.model else Path.cwd()
+    if dry_run:
+        plan = plan_bundle(lock, Path(output), folder=folder, settings=session.settings)
+        return Spoken(result=Result(command="bundle", data=plan), render=_render_plan)
+    manifest = create_bundle(
+        lock, Path(output), folder=folder, target=target, settings=session.settings, reporter=session.reporter
+    )
+    size = sum(entry["size_bytes"] for entry in manifest["files"])
+    data = {
+        "path": output,
+        "name": manifest["name"],
+        "target": manifest["target"],
+        "tree_sha256": manifest["tree_sha256"],
+        "files": len(manifest["files"]),
+        "size_bytes": size,
+    }
+    return Spoken(result=Result(command="bundle", data=data), render=_render_create)
+
+
+def verify(path: BundleArgument, json: JsonOption = False, progress: ProgressOption = "auto") -> Spoken:
+    """Check every byte of a bundle."""
+    from pathlib import Path
+
+    from provision.recipes.bundle_install import bundle_data, bundled_lock, open_bundle
+
+    session = open_session(json=json, progress=progress)
+    bundle = open_bundle(Path(path), reporter=session.reporter)
+    bundled_lock(bundle)
+    return Spoken(result=Result(command="bundle", data=bundle_data(bundle)), render=_render_verify)
+
+
+def install(
+    path: BundleArgument,
+    python: Annotated[str | None, typer.Option(help="The Python whose environment gets the engine; default: this one.")] = None,
+    json: JsonOption = False,
+    progress: ProgressOption = "auto",
+) -> Spoken:
+    """Install from a bundle without internet, smoke test included."""
+    import sys
+    from pathlib import Path
+
+    from provision.recipes.bundle_install import install_bundle
+
+    session = open_session(json=json, progress=progress)
+    report = install_bundle(
+        Path(path), python=Path(python or sys.executable), settings=session.settings, reporter=session.reporter
+    )
+    error = report.error
+    result = Result(
+        command="bundle",
+        data=report.to_data(),
+        status="error" if error else "ok",
+        exit_code=error.exit_code if error else ExitCode.OK,
+        errors=(ErrorItem.of(error),) if error else (),
+    )
+    return Spoken(result=result, render=_render_install)
+
+
+def _render_create(console: Console, data: Mapping[str, Any]) -> None:
+    from provision.units import format_bytes
+
+    console.print(
+        f"wrote {data['path']}: {data['files']} files, {format_bytes(data['size_bytes'])}, {data['target']}", markup=False
+    )
+    console.print("\nnext, on a machine without internet:", markup=False)
+    if data["path"].endswith(".tar"):
+        console.print(f"  tar -xOf {data['path']} install.py | python3 - --bundle {data['path']}", markup=False, soft_wrap=True)
+    else:
+        console.print(f"  python3 {data['path']}/install.py", markup=False, soft_wrap=True)
+
+
+def _render_plan(console: Console, data: Mapping[str, Any]) -> None:
+    from provision.units import format_bytes
+
+    console.print(f"plan for {data['path']} ({data['target']}); nothing was written", markup=False)
+    for row in data["plan"]:
+        size = format_bytes(row["size_bytes"]) if row["size_bytes"] is not None else "size known after download"
+        console.print(f"  {row['what']:<44} {size}", markup=False, soft_wrap=True)
+
+
+def _render_verify(console: Console, data: Mapping[str, Any]) -> None:
+    from provision.units import format_bytes
+
+    console.print(
+        f"✓ {data['path']}: {data['name']} for {data['target']}, {data['files']} files, {format_bytes(data['size_bytes'])}, "
+        f"every byte as it was written",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _render_install(console: Console, data: Mapping[str, Any]) -> None:
+    if data["verdict"] in ("pass", "warn") and not data["differences"]:
+        console.print(f"EQUAL  {data['recipe']} · tree {data['tree_sha256'][:16]} · smoke {data['verdict']}", markup=False)
+        console.print("\nnext: provision chat MODEL (the model is in the cache), provision lock --check", markup=False)

@@ -1,0 +1,204 @@
+"""`provision sync`: make this machine equal to a lock, then prove that it is."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from provision.errors import IntegrityError, MachineError, NotFoundError, ProvisionError
+from provision.events import Note, Reporter
+from provision.host.types import Host
+from provision.recipes.load import parse_recipe
+from provision.recipes.lockfile import Lock, differences, refuse_differences
+from provision.recipes.locking import hardware_of
+from provision.recipes.observe import hash_files, model_files, observed
+from provision.recipes.pins import ENGINE_PACKAGE, Installed, installed_packages
+from provision.recipes.pip_install import find_wheel, install_pinned, install_wheels
+from provision.recipes.rooms import Data, Rooms
+from provision.recipes.schema import Engine, Recipe
+from provision.recipes.sequence import Outcome, Step, StepRecord, walk
+from provision.recipes.up import smoke_error, verdict_line
+from provision.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncReport:
+    """How a sync or a check ended. `differences` are the fields that differ from the lock."""
+
+    recipe: str
+    records: tuple[StepRecord, ...]
+    differences: tuple[str, ...]
+    tree_sha256: str | None
+    smoke: Data | None
+    error: ProvisionError | None
+
+    def to_data(self) -> dict[str, Any]:
+        return {
+            "recipe": self.recipe,
+            "steps": [record.to_data() for record in self.records],
+            "differences": list(self.differences),
+            "tree_sha256": self.tree_sha256,
+            "verdict": self.smoke["verdict"] if self.smoke else None,
+            "answer": self.smoke.get("answer") if self.smoke else None,
+            "smoke": dict(self.smoke) if self.smoke else None,
+        }
+
+
+@dataclass(slots=True, kw_only=True)
+class Deployment:
+    """One lock on one machine. `links`: a folder of wheels that replaces the package index."""
+
+    lock: Lock
+    folder: Path
+    """Where the lock lies; local models are looked for beside it."""
+    python: Path
+    settings: Settings
+    rooms: Rooms
+    reporter: Reporter
+    frozen: bool = False
+    links: Path | None = None
+    host: Host | None = None
+    found: tuple[str, ...] = ()
+    smoke: Data | None = None
+    tree: str | None = None
+    recipe: Recipe = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.recipe = parse_recipe(tomllib.loads(self.lock.recipe.toml), source="the recipe inside the lock")
+
+    def sync(self) -> SyncReport:
+        """Install what differs, then check everything."""
+        steps = [
+            Step(name="doctor", title="doctor: is this the kind of machine the lock was made for?", run=self._doctor),
+            Step(name="engine", title="engine: the locked build of llama-cpp-python", run=self._engine),
+            Step(name="packages", title="packages: what the engine needs, by hash", run=self._packages),
+            Step(name="model", title="model: the locked bytes", run=self._model),
+        ]
+        return self._walk([*steps, *self._proof()])
+
+    def check(self) -> SyncReport:
+        """Change nothing, compare everything."""
+        return self._walk(self._proof())
+
+    def _proof(self) -> list[Step]:
+        return [
+            Step(name="compare", title="compare: every locked hash against what is here", run=self._compare),
+            Step(name="smoke", title="smoke: does it still answer the same?", run=self._smoke),
+        ]
+
+    def _walk(self, steps: Sequence[Step]) -> SyncReport:
+        walked = walk(steps, reporter=self.reporter)
+        return SyncReport(
+            recipe=self.lock.recipe.name,
+            records=walked.records,
+            differences=self.found,
+            tree_sha256=self.tree,
+            smoke=self.smoke,
+            error=walked.error,
+        )
+
+    def _doctor(self) -> Outcome:
+        self.host = self.rooms.doctor().host
+        here = hardware_of(self.host, self.lock.engine.backend).name
+        locked = self.lock.hardware.name
+        if here == locked:
+            return Outcome(status="done", summary=here)
+        if here.split("-")[:2] != locked.split("-")[:2] or self.frozen:
+            raise MachineError(
+                f"hardware.name: the lock is for {locked}, this machine is {here}",
+                code="other-hardware",
+                hint=f"make a lock on a machine like this one: provision up {self.lock.recipe.name}",
+            )
+        self.reporter(Note(level="warning", message=f"the lock was proven on {locked}, this machine is {here}"))
+        return Outcome(status="done", summary=f"{here}, not the locked {locked}")
+
+    def _installed(self) -> dict[str, Installed]:
+        try:
+            return {one.name: one for one in installed_packages(self.python, env=self.settings.environ)}
+        except NotFoundError:
+            return {}
+
+    def _engine(self) -> Outcome:
+        locked = self.lock.engine
+        here = self._installed().get(ENGINE_PACKAGE)
+        if here is not None and here.files_sha256 == locked.files_sha256:
+            return Outcome(status="kept", summary=f"llama-cpp-python {locked.version}, the locked bytes")
+        folders = [folder for folder in (self.links, self.settings.provision_home / "wheels") if folder is not None]
+        wheel = find_wheel(locked.wheel, folders) if locked.wheel else None
+        if wheel is not None:
+            install_wheels(self.python, [wheel], env=self.settings.environ, reporter=self.reporter)
+            return Outcome(status="done", summary=f"{wheel.name}, the locked bytes")
+        if self.frozen:
+            raise NotFoundError(
+                f"engine.wheel: the locked wheel of llama-cpp-python {locked.version} ({locked.backend}) is not here",
+                code="locked-wheel-missing",
+                hint="bring it in a bundle (provision bundle create provision.lock --output FOLDER), or sync without --frozen",
+            )
+        assert self.host is not None
+        engine = Engine(version=f"=={locked.version}", backend=locked.backend, toolkit=locked.toolkit or "auto")
+        built = self.rooms.install(self.recipe.model_copy(update={"engine": engine}), self.host, False)
+        return Outcome(
+            status="done", summary=f"llama-cpp-python {built['engine_version']} {built['action']} here, not the locked wheel"
+        )
+
+    def _packages(self) -> Outcome:
+        here = self._installed()
+        wrong = [
+            package
+            for package in self.lock.packages
+            if package.name not in here or here[package.name].files_sha256 != package.files_sha256
+        ]
+        if not wrong:
+            return Outcome(status="kept", summary=f"{len(self.lock.packages)} packages as locked")
+        unpinned = [package.name for package in wrong if package.wheel_sha256 is None]
+        if unpinned and self.frozen:
+            raise IntegrityError(f"packages: the lock has no hash for {unpinned[0]}", code="lock-incomplete", hint="lock again")
+        install_pinned(self.python, wrong, links=self.links, env=self.settings.environ, reporter=self.reporter)
+        return Outcome(status="done", summary=", ".join(f"{package.name} {package.version}" for package in wrong))
+
+    def _model(self) -> Outcome:
+        model = self.lock.model
+        if self._model_is_here():
+            return Outcome(status="kept", summary=f"{len(model.files)} file(s) as locked")
+        if model.repo is None or model.commit is None:
+            raise IntegrityError(
+                f"model.files[0]: {model.files[0].path} with the locked sha256 is not on this machine",
+                code="model-differs",
+                hint="copy it beside the lock, or bring it in a bundle",
+            )
+        origin = self.recipe.model.model_copy(update={"revision": model.commit})
+        self.rooms.fetch(self.recipe.model_copy(update={"model": origin}), model.quant, False)
+        return Outcome(status="done", summary=f"{model.repo} at {model.commit[:12]}")
+
+    def _model_is_here(self) -> bool:
+        try:
+            return hash_files(self._files()) == self.lock.model.files
+        except NotFoundError:
+            return False
+
+    def _files(self) -> list[tuple[str, Path]]:
+        return model_files(self.lock.model, settings=self.settings, folder=self.folder)
+
+    def _compare(self) -> Outcome:
+        packages = installed_packages(self.python, env=self.settings.environ)
+        here = observed(self.lock, packages=packages, files=hash_files(self._files()))
+        self.tree = here["tree_sha256"]
+        self.found = differences(self.lock.to_data(), here)
+        refuse_differences(self.found, what="this machine", hint="provision sync provision.lock")
+        return Outcome(status="done", summary=f"tree {self.lock.tree_sha256[:16]}")
+
+    def _smoke(self) -> Outcome:
+        path = self._files()[0][1]
+        self.smoke = self.rooms.smoke(path, self.recipe, self.lock.load, plan=None)
+        if self.smoke["verdict"] == "fail":
+            raise smoke_error(self.smoke)
+        answer = self.smoke.get("answer")
+        here = hashlib.sha256(answer.encode()).hexdigest() if isinstance(answer, str) else None
+        if self.lock.smoke.answer_sha256 is not None and here != self.lock.smoke.answer_sha256:
+            self.found = ("smoke.answer_sha256: the greedy answer is another one than the locked",)
+            refuse_differences(self.found, what="the answer", hint="provision chat MODEL --smoke --profile deep")
+        return Outcome(status="done", summary=verdict_line(self.lock.recipe.name, self.lock.model.quant, self.smoke))

@@ -1,0 +1,121 @@
+"""What people write where a model is wanted: a recipe's name, a recipe file, a local GGUF, or `org/repo[:QUANT][@revision]`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from provision.errors import NotFoundError, UsageError
+from provision.events import Reporter
+from provision.recipes.foreign.imported import recipe_name
+from provision.recipes.load import load_recipe, looks_like_path, parse_recipe, recipe_names
+from provision.recipes.problems import suggestion
+from provision.recipes.schema import Load, Recipe
+from provision.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A target understood: always a recipe, even when a path or a repository was given and the recipe was made for it."""
+
+    text: str
+    recipe: Recipe
+    named_recipe: bool
+    """False when the recipe was made up for a path or a repository."""
+
+    @property
+    def local_path(self) -> Path | None:
+        """The GGUF that is already on this machine: a path, or the model that ships in the package."""
+        if self.recipe.model.path is not None:
+            return Path(self.recipe.model.path)
+        if self.recipe.model.packaged is not None:
+            from provision.smoke.demo import demo_model_path
+
+            return demo_model_path()
+        return None
+
+    @property
+    def repo_id(self) -> str | None:
+        return self.recipe.model.repo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelTarget:
+    """A model ready to load: its file (the first shard of a split) and the arguments of `llama_cpp.Llama`, path aside."""
+
+    path: Path
+    llama_kwargs: Mapping[str, Any]
+    recipe: Recipe | None
+    """None when a path or a repository was named."""
+
+
+def understand(text: str, *, cwd: Path | None = None) -> Wanted:
+    """Which of the forms `text` is. UsageError `unknown-target` when it is none, NotFoundError for a missing GGUF."""
+    if text in recipe_names() or looks_like_path(text):
+        return Wanted(text=text, recipe=load_recipe(text), named_recipe=True)
+    path = Path(text).expanduser()
+    path = path if path.is_absolute() else (cwd or Path.cwd()) / path
+    if text.lower().endswith(".gguf") or path.is_file():
+        if not path.is_file():
+            raise NotFoundError(f"there is no file {text}", code="no-such-file", hint=f"ls -l {path.parent}")
+        data = {"name": recipe_name(path.stem.lower()), "title": path.name, "model": {"path": str(path)}}
+        return Wanted(text=text, recipe=parse_recipe(data, source=text), named_recipe=False)
+    if "/" in text and not text.startswith(("/", ".", "~")):
+        return _of_repository(text)
+    near = suggestion(text, recipe_names())
+    raise UsageError(
+        f"{text!r} is neither a recipe, a GGUF file, nor org/repo[:QUANT]{near}",
+        code="unknown-target",
+        hint="provision recipe list",
+    )
+
+
+def _of_repository(text: str) -> Wanted:
+    from provision.models.refs import parse_ref
+
+    ref = parse_ref(text)
+    data: dict[str, Any] = {"name": recipe_name(ref.repo_id), "title": ref.repo_id, "model": {"repo": ref.repo_id}}
+    if ref.revision:
+        data["model"]["revision"] = ref.revision
+    if ref.quant:
+        data["select"] = {"quant": ref.quant}
+    return Wanted(text=text, recipe=parse_recipe(data, source=text), named_recipe=False)
+
+
+def with_load(llama_kwargs: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
+    """What `fit` chose, with everything the recipe fixes on top. `n_ctx` and `kv_type` were wishes to `fit` already."""
+    load: Load = recipe.load
+    kwargs = dict(llama_kwargs)
+    for key in ("n_batch", "n_ubatch", "n_threads", "flash_attn", "use_mmap", "use_mlock"):
+        value = getattr(load, key)
+        if value is not None:
+            kwargs[key] = value
+    if load.n_gpu_layers != "auto":
+        kwargs["n_gpu_layers"] = load.n_gpu_layers
+    return kwargs
+
+
+def resolve_model(
+    text: str, *, settings: Settings, reporter: Reporter, python: Path | None = None, n_ctx: int | None = None
+) -> ModelTarget:
+    """The model behind `text` on this machine: fitted, and fetched when it is not here. `n_ctx` overrides the recipe's.
+
+    Raises what `fit` and `fetch` raise, UsageError for a text that names nothing.
+    """
+    from provision.recipes.entry import real_rooms
+    from provision.recipes.up import choose, model_path
+
+    wanted = understand(text)
+    if n_ctx is not None:
+        load = wanted.recipe.load.model_copy(update={"n_ctx": n_ctx})
+        wanted = replace(wanted, recipe=wanted.recipe.model_copy(update={"load": load}))
+    rooms = real_rooms(settings, python=python, reporter=reporter)
+    chosen = choose(wanted, rooms=rooms, host=rooms.doctor().host)
+    path = wanted.local_path or model_path(rooms.fetch(wanted.recipe, chosen.get("quant"), False))
+    return ModelTarget(
+        path=path,
+        llama_kwargs=with_load(chosen["llama_kwargs"], wanted.recipe),
+        recipe=wanted.recipe if wanted.named_recipe else None,
+    )

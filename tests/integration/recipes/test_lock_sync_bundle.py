@@ -1,0 +1,167 @@
+"""One deployment, locked, repeated in a second environment, and carried to a machine without network. By subprocess."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.integration.recipes.conftest import REPO, Machine
+from tests.support.commands import private_environ
+from tests.support.hub import start_hub
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+
+def flip(path: Path, offset: int) -> None:
+    os.chmod(path, 0o644)
+    with path.open("r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)
+        file.seek(offset)
+        file.write(bytes([byte[0] ^ 1]))
+
+
+@pytest.fixture
+def locked(machine: Machine, hub_root: Path, tmp_path: Path) -> Path:
+    """A lock of a model from a hub, and the model in the cache."""
+    path = tmp_path / "provision.lock"
+    with start_hub(hub_root) as hub:
+        machine.json("lock", REPO, "--output", path, HF_ENDPOINT=hub.url)
+    return path
+
+
+def test_locking_twice_gives_the_same_bytes_and_check_agrees(machine: Machine, tmp_path: Path) -> None:
+    first, second = tmp_path / "a.lock", tmp_path / "b.lock"
+    envelope = machine.json("lock", "demo", "--output", first)
+    machine.json("lock", "demo", "--output", second)
+    assert first.read_bytes() == second.read_bytes()
+    assert envelope["data"]["lock"]["model"]["source"] == "package"
+    checked = machine.json("lock", "--check", "--output", first)
+    assert checked["data"]["differences"] == []
+    assert checked["data"]["tree_sha256"] == envelope["data"]["lock"]["tree_sha256"]
+    text = first.read_text(encoding="utf-8")
+    assert str(machine.home) not in text
+    assert "tok/s" not in text
+
+
+def test_up_lock_sync_gives_the_same_tree_in_a_second_environment(
+    machine: Machine, locked: Path, fresh_python: Path, hub_root: Path, tmp_path: Path
+) -> None:
+    shutil.rmtree(machine.home / "hf")
+    with start_hub(hub_root) as hub:
+        envelope = machine.json("sync", locked, "--frozen", "--python", fresh_python, HF_ENDPOINT=hub.url)
+        again = machine.json("sync", locked, "--frozen", "--python", fresh_python, HF_ENDPOINT=hub.url)
+    lock_tree = machine.json("lock", "--check", "--output", locked, "--python", fresh_python)["data"]["tree_sha256"]
+    assert envelope["data"]["tree_sha256"] == again["data"]["tree_sha256"] == lock_tree
+    assert envelope["data"]["verdict"] == "pass"
+    assert [step["status"] for step in again["data"]["steps"]][1:4] == ["kept", "kept", "kept"]
+
+
+def test_what_was_tampered_with_is_named(machine: Machine, locked: Path, fresh_python: Path, tmp_path: Path) -> None:
+    # the lock itself
+    bad = tmp_path / "bad.lock"
+    bad.write_text(locked.read_text(encoding="utf-8").replace('backend = "cpu"', 'backend = "cuda"'), encoding="utf-8")
+    assert machine.json("sync", bad, code=8)["errors"][0]["code"] == "lock-digest"
+    # an old lock
+    old = tmp_path / "old.lock"
+    old.write_text("schema = 0\n", encoding="utf-8")
+    assert machine.json("sync", old, code=2)["errors"][0]["code"] == "lock-version"
+    # the model at rest
+    blob = next((machine.home / "hf" / "hub").rglob("blobs/" + "?" * 64))
+    flip(blob, 1_000_000)
+    error = machine.json("lock", "--check", "--output", locked, code=8)["errors"][0]
+    assert "model.files[0].sha256" in error["message"]
+    assert machine.json("cache", "verify", code=8)["errors"][0]["code"] == "damaged-at-rest"
+    flip(blob, 1_000_000)
+    # the wheel: its bytes are not the locked ones any more, and frozen builds nothing anew
+    flip(machine.wheel, 1000)
+    error = machine.json("sync", locked, "--frozen", "--python", fresh_python, code=5)["errors"][0]
+    assert error["code"] == "locked-wheel-missing"
+    assert "engine.wheel" in error["message"]
+
+
+def test_cache_gc_keeps_what_a_lock_needs(machine: Machine, locked: Path) -> None:
+    rows = machine.json("cache", "list")["data"]["entries"]
+    model = next(row for row in rows if row["kind"] == "model")
+    assert model["name"] == f"{REPO}: demo-Q8_0.gguf"
+    assert any(str(locked) in user for user in model["referred_by"])
+    assert machine.json("cache", "gc", "--dry-run")["data"]["entries"] == []
+
+
+def test_a_bundle_installs_without_network_from_a_read_only_medium(machine: Machine, locked: Path, tmp_path: Path) -> None:
+    medium = tmp_path / "medium"
+    medium.mkdir()
+    made = machine.json("bundle", "create", locked, "--output", medium / "demo")["data"]
+    assert made["target"].startswith("linux-")
+    assert machine.json("bundle", "verify", medium / "demo")["data"]["files"] == made["files"]
+    subprocess.run(["chmod", "-R", "a-w", str(medium)], check=True)
+    home = tmp_path / "empty-home"
+    home.mkdir()
+    command = f"cd {home} && exec {sys.executable} {medium}/demo/install.py --into {home}/engine --json"
+    bound = f"mount --bind {medium} {medium} && mount -o remount,ro,bind {medium} && {command}"
+    done = subprocess.run(
+        ["unshare", "-rmn", "sh", "-c", bound], capture_output=True, env=private_environ(home), check=False, timeout=300
+    )
+    if b"unshare" in done.stderr or b"mount:" in done.stderr:
+        pytest.skip("this machine lets nobody cut the network for a process")
+    assert done.returncode == 0, done.stderr.decode()[-3000:] + done.stdout.decode()[-2000:]
+    envelope = json.loads(done.stdout)
+    assert envelope["data"]["verdict"] == "pass"
+    assert envelope["data"]["tree_sha256"] == made["tree_sha256"]
+    assert envelope["data"]["differences"] == []
+
+
+def test_one_corrupt_byte_anywhere_in_a_bundle_is_refused_by_name(machine: Machine, locked: Path, tmp_path: Path) -> None:
+    machine.json("bundle", "create", locked, "--output", tmp_path / "demo.tar")
+    machine.json("bundle", "create", locked, "--output", tmp_path / "demo")
+    names = sorted(path.relative_to(tmp_path / "demo").as_posix() for path in (tmp_path / "demo").rglob("*") if path.is_file())
+    for name in names[:: max(1, len(names) // 6)]:
+        path = tmp_path / "demo" / name
+        flip(path, path.stat().st_size // 2)
+        error = machine.json("bundle", "verify", tmp_path / "demo", code=8)["errors"][0]
+        assert name.split("/")[-1] in error["message"]
+        flip(path, path.stat().st_size // 2)
+    size = (tmp_path / "demo.tar").stat().st_size
+    for offset in (0, 600, size // 3, size - 700):
+        flip(tmp_path / "demo.tar", offset)
+        home = tmp_path / "home2"
+        home.mkdir(exist_ok=True)
+        done = subprocess.run(
+            [
+                sys.executable,
+                str(tmp_path / "demo" / "install.py"),
+                "--bundle",
+                str(tmp_path / "demo.tar"),
+                "--into",
+                str(home / "e"),
+            ],
+            capture_output=True,
+            env=private_environ(home),
+            check=False,
+            timeout=120,
+        )
+        assert done.returncode == 8, done.stderr
+        assert not (home / "e").exists()
+        flip(tmp_path / "demo.tar", offset)
+
+
+def peak_memory_of_create(machine: Machine, lock: Path, output: Path) -> int:
+    script = (
+        "import resource, subprocess, sys; code = subprocess.run(sys.argv[1:]).returncode; "
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(code)"
+    )
+    words = [sys.executable, "-c", script, sys.executable, "-m", "provision", "bundle", "create", str(lock), "-o", str(output)]
+    environ = private_environ(machine.home, **machine.environ)
+    done = subprocess.run(words, capture_output=True, env=environ, check=True, timeout=300)
+    return int(done.stdout.split()[-1]) * 1024
+
+
+def test_a_bundle_streams(machine: Machine, tmp_path: Path, locked: Path) -> None:
+    peak = peak_memory_of_create(machine, locked, tmp_path / "demo")
+    assert peak < 400 * 1024 * 1024
