@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from provision.cli import bundle, cache, chat, doctor, fit, install, lock, recipe, uninstall, up, verify
+from provision.cli import bundle, cache, chat, doctor, fetch, fit, install, lock, recipe, uninstall, up, verify
 
 
 def register(app: typer.Typer) -> None:
@@ -13,6 +13,7 @@ def register(app: typer.Typer) -> None:
     app.command("doctor")(doctor.doctor)
     app.command("install")(install.install)
     fit.register(app)
+    fetch.register(app)
     verify.register(app)
     recipe.register(app)
     lock.register(app)

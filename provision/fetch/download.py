@@ -80,7 +80,7 @@ def verified(planned: PlannedFile, means: Means) -> bool:
 
 def _put_aside(planned: PlannedFile, means: Means) -> None:
     """A damaged file must not keep the name that promises its hash. Whoever has it open keeps what they have."""
-    means.attested.forget(planned.digest)
+    means.attested.forget(planned.home.final, planned.digest)
     means.reporter(
         Note(level="warning", message=f"{planned.file.path} is here but damaged (its hash is wrong); fetching it again")
     )

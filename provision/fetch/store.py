@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -164,7 +165,7 @@ class Attested:
 
     def knows(self, path: Path, digest: str) -> bool:
         try:
-            told = json.loads(self._record(digest).read_text(encoding="utf-8"))
+            told = json.loads(self._record(path, digest).read_text(encoding="utf-8"))
             return bool(told == self._signature(path, digest))
         except (OSError, ValueError):
             return False
@@ -172,7 +173,7 @@ class Attested:
     def remember(self, path: Path, digest: str) -> None:
         # Losing this memory costs one hash, so a full or read-only disk is no reason to fail here.
         with contextlib.suppress(OSError):
-            write_text(self._record(digest), json.dumps(self._signature(path, digest)))
+            write_text(self._record(path, digest), json.dumps(self._signature(path, digest)))
 
     def digest_of(self, path: Path) -> str | None:
         """What a file was when it was verified, by its path alone: the promise `provision verify` holds it to."""
@@ -184,12 +185,13 @@ class Attested:
                     return str(told["digest"])
         return None
 
-    def forget(self, digest: str) -> None:
+    def forget(self, path: Path, digest: str) -> None:
         with contextlib.suppress(OSError):
-            self._record(digest).unlink()
+            self._record(path, digest).unlink()
 
-    def _record(self, digest: str) -> Path:
-        return self._folder / f"{digest}.json"
+    def _record(self, path: Path, digest: str) -> Path:
+        place = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:12]
+        return self._folder / f"{digest}-{place}.json"
 
     @staticmethod
     def _signature(path: Path, digest: str) -> dict[str, object]:

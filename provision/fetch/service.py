@@ -1,0 +1,210 @@
+"""`fetch`: list and pin, choose, plan, download. The entry point of this room."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial as bind
+from pathlib import Path
+
+from provision.errors import NotFoundError, ProvisionError, TransferError, UsageError
+from provision.events import Note, Reporter, silent
+from provision.fetch.choose import choose
+from provision.fetch.download import download
+from provision.fetch.fill import Means
+from provision.fetch.journal import Identity, replay
+from provision.fetch.layout import cache_home, local_home, ref_file
+from provision.fetch.limit import RateLimit
+from provision.fetch.partial import read_boot_id
+from provision.fetch.pieces import piece_size_for
+from provision.fetch.sources import Offer
+from provision.fetch.store import Attested, free_bytes, require_space, write_text
+from provision.fetch.types import MAX_CONNECTIONS, FetchedFile, FetchPlan, FetchResult, FetchWish, PlannedFile
+from provision.fetch.wire import Dialer, origin_of
+from provision.hub.listing import list_repo
+from provision.hub.resolve import resolve
+from provision.hub.types import Listing, Resolved
+from provision.hub.types import Source as Kind
+from provision.models.types import RepoFile, RepoRef
+from provision.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Prepared:
+    plan: FetchPlan
+    listings: tuple[Listing, ...]
+
+
+def plan_fetch(ref: RepoRef, wish: FetchWish, *, settings: Settings, reporter: Reporter = silent) -> FetchPlan:
+    """What `fetch` would do. Asks the servers for names, sizes and hashes; changes nothing."""
+    return _prepare(ref, wish, settings, reporter).plan
+
+
+def fetch(ref: RepoRef, wish: FetchWish, *, settings: Settings, reporter: Reporter = silent) -> FetchResult:
+    """Bring the wished files here, verified. Raises NotFoundError, AccessError, MachineError, TransferError, IntegrityError.
+
+    A failed or interrupted run keeps what arrived, and the same call resumes.
+    """
+    started = time.monotonic()
+    prepared = _prepare(ref, wish, settings, reporter)
+    plan = prepared.plan
+    offline = wish.offline or settings.offline
+    if offline and plan.missing_bytes:
+        gone = [file.file.path for file in plan.files if file.missing_bytes]
+        raise NotFoundError(
+            f"offline, and not in the cache: {', '.join(gone)}",
+            code="not-cached",
+            hint=f"provision fetch {ref.repo_id} with a network",
+        )
+    require_space(wish.local_dir or settings.hf_hub_cache, plan.missing_bytes)
+    means = Means(
+        dialer=Dialer(settings.environ),
+        attested=Attested(settings.provision_home / "verified"),
+        reporter=reporter,
+        connections=wish.connections,
+        patience_s=wish.patience_s,
+        stall_s=wish.stall_s,
+        limit=RateLimit(wish.limit_bytes_per_s) if wish.limit_bytes_per_s else None,
+    )
+    done: list[FetchedFile] = []
+    for planned in plan.files:
+        offers = _offers(planned.file, prepared.listings, settings)
+        trusted = [offer for offer in offers if offer.origin not in means.distrusted]
+        done.append(download(planned, trusted or offers, means))
+    if wish.local_dir is None and not offline:
+        _write_refs(plan, settings)
+    return FetchResult(
+        repo_id=plan.repo_id,
+        revision=plan.revision,
+        commit=plan.commit,
+        files=tuple(done),
+        elapsed_s=time.monotonic() - started,
+    )
+
+
+def _prepare(ref: RepoRef, wish: FetchWish, settings: Settings, reporter: Reporter) -> _Prepared:
+    _check(wish)
+    if wish.offline:
+        settings = replace(settings, offline=True)
+    if wish.revision:
+        ref = replace(ref, revision=wish.revision)
+    listings = _listings(ref, wish, settings, reporter)
+    first = listings[0]
+    chosen = choose(first.files, ref=ref, wish=wish)
+    files = tuple(_planned(first, file, wish, settings) for file in chosen)
+    root = wish.local_dir or settings.hf_hub_cache
+    plan = FetchPlan(
+        repo_id=first.repo_id,
+        revision=first.revision,
+        commit=first.commit,
+        files=files,
+        sources=tuple(dict.fromkeys(origin_of(listing.endpoint) for listing in listings)),
+        free_bytes=free_bytes(root),
+    )
+    return _Prepared(plan=plan, listings=listings)
+
+
+def _check(wish: FetchWish) -> None:
+    if not 1 <= wish.connections <= MAX_CONNECTIONS:
+        raise UsageError(
+            f"--connections {wish.connections} is not between 1 and {MAX_CONNECTIONS}",
+            code="bad-option",
+            hint="leave it out for 8",
+        )
+    unknown = [source for source in wish.sources if source not in ("hf", "modelscope")]
+    if unknown:
+        raise UsageError(f"--source {unknown[0]!r} is neither hf nor modelscope", code="bad-option", hint="leave it out for hf")
+
+
+def _listings(ref: RepoRef, wish: FetchWish, settings: Settings, reporter: Reporter) -> tuple[Listing, ...]:
+    """The first listing pins commit and hashes. Further ones only say where the same bytes also are; they may fail."""
+    wanted: list[tuple[Kind, str | None]] = []
+    for name in wish.sources or ("hf",):
+        source: Kind = "modelscope" if name == "modelscope" else "hf"
+        wanted += [(source, endpoint) for endpoint in wish.endpoints or (None,)] if source == "hf" else [(source, None)]
+    source, endpoint = wanted[0]
+    first = list_repo(ref, settings=settings, endpoint=endpoint, source=source, reporter=reporter)
+    listings = [first]
+    if first.offline:
+        return (first,)
+    for source, endpoint in wanted[1:]:
+        if source == "hf" and first.source == "hf" and endpoint:
+            # Same repository, same commit: what it must deliver is known, so nothing needs to be listed there.
+            listings.append(replace(first, endpoint=endpoint.rstrip("/")))
+            continue
+        try:
+            listings.append(list_repo(ref, settings=settings, endpoint=endpoint, source=source, reporter=reporter))
+        except ProvisionError as error:
+            reporter(Note(level="warning", message=f"source left out: {error.message}"))
+    return tuple(listings)
+
+
+def _planned(listing: Listing, file: RepoFile, wish: FetchWish, settings: Settings) -> PlannedFile:
+    if file.size_bytes is None:
+        resolved = resolve(listing, file, settings=settings)
+        file = replace(
+            file,
+            size_bytes=resolved.size_bytes,
+            sha256=file.sha256 or resolved.sha256,
+            git_sha1=file.git_sha1 or resolved.git_sha1,
+        )
+    size_bytes = file.size_bytes or 0
+    if wish.local_dir is not None:
+        home = local_home(wish.local_dir, file)
+    else:
+        home = cache_home(settings.hf_hub_cache, listing.repo_id, listing.commit, file)
+    if home.final.exists() and home.final.stat().st_size == size_bytes:
+        return PlannedFile(file=file, home=home, size_bytes=size_bytes, action="keep", missing_bytes=0)
+    identity = Identity(digest=home.digest, size_bytes=size_bytes, piece_bytes=piece_size_for(size_bytes))
+    here = _pieces_here(home.journal, home.partial, identity)
+    missing = max(0, size_bytes - here * identity.piece_bytes)
+    return PlannedFile(
+        file=file, home=home, size_bytes=size_bytes, action="resume" if here else "download", missing_bytes=missing
+    )
+
+
+def _pieces_here(journal: Path, partial: Path, identity: Identity) -> int:
+    try:
+        known = replay(journal.read_bytes(), identity, boot_id=read_boot_id()) if partial.exists() else None
+    except OSError:
+        return 0
+    return len(known.sources_of) if known else 0
+
+
+def _offers(file: RepoFile, listings: Sequence[Listing], settings: Settings) -> list[Offer]:
+    """Every place that has this very file: by path on Hub-compatible servers, by hash elsewhere."""
+    offers: list[Offer] = []
+    for listing in listings:
+        same = file if listing.source == listings[0].source else _by_hash(listing, file)
+        if same is not None:
+            ask: Callable[[], Resolved] = bind(_resolved, listing, same, settings)
+            offers.append(Offer(origin=origin_of(listing.endpoint), resolve=ask))
+    return offers
+
+
+def _by_hash(listing: Listing, file: RepoFile) -> RepoFile | None:
+    if not file.sha256:
+        return None
+    return next((one for one in listing.files if (one.sha256 or "").lower() == file.sha256.lower()), None)
+
+
+def _resolved(listing: Listing, file: RepoFile, settings: Settings) -> Resolved:
+    resolved = resolve(listing, file, settings=settings)
+    if resolved.xet_only:
+        raise TransferError(
+            f"{file.path} is offered through Xet storage only, which provision does not speak",
+            code="xet-only",
+            hint=f"pip install -U huggingface_hub hf_xet && hf download {listing.repo_id} {file.path}",
+        )
+    return resolved
+
+
+def _write_refs(plan: FetchPlan, settings: Settings) -> None:
+    """What the revision means now, for offline use; and `main`, which llama.cpp looks for whatever was asked."""
+    named = ref_file(settings.hf_hub_cache, plan.repo_id, plan.revision)
+    if named is not None:
+        write_text(named, plan.commit)
+    main = ref_file(settings.hf_hub_cache, plan.repo_id, "main")
+    if main is not None and not main.exists():
+        write_text(main, plan.commit)
