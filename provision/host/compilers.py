@@ -26,5 +26,7 @@ def compiler_version(said: str) -> Version | None:
     lines = said.strip().splitlines()
     if not lines:
         return None
+    # Neither the number in the package note nor the one in the program's own name (`g++-11`) counts.
     bare = re.sub(r"\([^)]*\)", " ", lines[0])
-    return parse_version(bare) if re.search(r"\d", bare) else parse_version(lines[0])
+    dotted = re.search(r"\d+(?:\.\d+)+", bare)
+    return parse_version(dotted.group() if dotted else lines[0])

@@ -118,7 +118,7 @@ def toolkit_facts(version: Version) -> ToolkitFacts | None:
 def driver_cuda_version(driver: Version) -> Version | None:
     """The newest CUDA a Linux driver branch serves: 550.x to (12, 4). Between two known branches the older one counts."""
     branches = {int(branch): parse_version(cuda) for branch, cuda in _tables()["driver_branch_to_cuda_umd"].items()}
-    known = [branch for branch in branches if branch <= driver[0]]
+    known = [branch for branch in branches if branch <= (driver or (0,))[0]]
     return branches[max(known)] if known else None
 
 
@@ -129,7 +129,7 @@ def driver_verdict(toolkit: Version, *, driver: Version | None, driver_cuda: Ver
     only. `driver_cuda` is what the driver itself reports and wins over the table of branches.
     """
     serves = driver_cuda or (driver_cuda_version(driver) if driver else None)
-    if serves is None:
+    if not serves or not toolkit:
         return "unknown"
     if serves[0] < toolkit[0]:
         return "too-old"

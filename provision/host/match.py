@@ -227,7 +227,7 @@ def _host_compiler(host: Host, facts: ToolkitFacts) -> _CompilerFit:
     default = cxx_of(host.tools)
     if default is None:
         return _CompilerFit(obstacle="there is no C++ compiler for nvcc to work with")
-    if default.version is None or _accepts(facts, default):
+    if not default.version or _accepts(facts, default):
         return _CompilerFit()
     fitting = [
         tool for tool in host.tools if _is_cxx(tool) and tool.version and tool.works is not False and _accepts(facts, tool)
@@ -242,7 +242,7 @@ def _host_compiler(host: Host, facts: ToolkitFacts) -> _CompilerFit:
 
 def _accepts(facts: ToolkitFacts, tool: Tool) -> bool:
     limit = {"gcc": facts.gcc_max, "clang": facts.clang_max}.get(tool.detail)
-    return limit is None or tool.version is None or tool.version[0] <= limit
+    return limit is None or not tool.version or tool.version[0] <= limit
 
 
 def _is_cxx(tool: Tool) -> bool:
