@@ -45,9 +45,14 @@ _LOAD_REASONS: tuple[tuple[str, str, str], ...] = (
         "plan for this machine's memory: provision fit MODEL --explain",
     ),
     (
-        r"missing tensor|wrong number of tensors|has wrong shape|key not found in model",
+        r"missing tensor|tensor '[^']*' not found|wrong number of tensors|has wrong shape|key not found in model",
         "file-incomplete",
         "the file does not hold the whole model: provision fetch ORG/REPO, or provision verify MODEL",
+    ),
+    (
+        r"error loading model hyperparameters",
+        "metadata-broken",
+        "the file's metadata contradicts itself; take another conversion of the model",
     ),
     (r"quantized V cache|V cache quantization requires flash", "kv-type-refused", "a quantized V cache needs flash_attn=True"),
 )
@@ -124,6 +129,12 @@ def _error_death(outcome: ChildOutcome, stage: str) -> Death:
     error = str(outcome.answer.get("error", "")) or _last(r"\w*Error.*", outcome.stderr_tail) or "no answer"
     if stage == "import" or "No module named 'llama_cpp'" in outcome.stderr_tail:
         return Death(name="engine-missing", summary=f"the engine cannot be imported: {error[:200]}", remedy="provision install")
+    if stage == "load" and re.match(r"\w*(Template|UndefinedError)\w*:", error):
+        return Death(
+            name="template-broken",
+            summary=f"the chat template of this file cannot be used: {error[:200]}",
+            remedy="take another conversion of the model, or name chat_format in the recipe",
+        )
     if stage == "load":
         for pattern, name, remedy in _LOAD_REASONS:
             line = _last(f".*(?:{pattern}).*", outcome.stderr_tail)

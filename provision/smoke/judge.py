@@ -252,7 +252,7 @@ def judge_template(answer: Answer) -> list[Check]:
             remedy="take an instruct/chat GGUF of the model, or name chat_format in the recipe" if fallback else None,
         )
     ]
-    checks.append(_render_check(facts["renders"], add_bos=answer["tokenizer"]["add_bos"]))
+    checks.append(_render_check(facts, add_bos=answer["tokenizer"]["add_bos"]))
     closing = facts.get("closing")
     if closing is None:
         checks.append(Check(id="D8-turn-ends", status="skip", summary="the template hides where an assistant's turn ends"))
@@ -272,10 +272,12 @@ def judge_template(answer: Answer) -> list[Check]:
     return checks
 
 
-def _render_check(renders: Mapping[str, Mapping[str, Any]], *, add_bos: bool) -> Check:
+def _render_check(facts: Mapping[str, Any], *, add_bos: bool) -> Check:
     names = {"u": "user", "su": "system and user", "uau": "three turns"}
     problems = []
-    for key, render in renders.items():
+    if facts.get("header_missing"):
+        problems.append(f"the prompt does not hand the turn to the assistant ({facts['header_missing']!r} is missing)")
+    for key, render in facts["renders"].items():
         refuses_system = key == "su" and re.search(r"system|role", render.get("error", ""), re.IGNORECASE)
         if "error" in render:
             if not refuses_system:

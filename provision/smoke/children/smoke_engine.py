@@ -25,7 +25,10 @@ from llama_cpp import llama_cpp as lib
 Logits = npt.NDArray[np.float32]
 MARK = "@provision "
 _DEVICE_KINDS = {0: "cpu", 1: "gpu", 2: "igpu", 3: "accel"}  # enum ggml_backend_dev_type, ggml 0.25.3 ggml-backend.h
+_LEVEL_DEBUG = 1  # enum ggml_log_level, ggml 0.25.3 ggml.h
 _log: list[str] = []
+# Llama() points descriptor 2 at /dev/null while it loads, which is just when the engine says why it dies.
+_STDERR = os.dup(2)
 
 
 def snapshot(answer: dict[str, Any]) -> None:
@@ -40,9 +43,9 @@ def peak_rss_bytes() -> int:
 
 
 def _on_log(level: int, text: bytes, user_data: object) -> None:
-    _log.append(text.decode("utf-8", "replace"))
-    sys.stderr.write(_log[-1])
-    sys.stderr.flush()
+    if level != _LEVEL_DEBUG:
+        _log.append(text.decode("utf-8", "replace"))
+        os.write(_STDERR, text)
 
 
 # Kept in a module variable: the C side holds only its address.

@@ -96,11 +96,21 @@ def template_facts(llm: llama_cpp.Llama) -> dict[str, Any]:
             "bos": ids.count(bos) if bos >= 0 else 0,
             "leading_bos": leading,
             "has_content": "Hello" in text,
-            "tail": text[-40:],
+            "tail": text[-80:],
         }
         if name == "uau":
             facts["closing"] = _closing(llm, ids)
+            facts["header_missing"] = _header_missing(str(facts["renders"]["u"].get("tail", "")), text)
     return facts
+
+
+def _header_missing(tail: str, conversation: str) -> str | None:
+    """What stands between a question and its answer in a finished conversation, but not at the end of an open one: the
+    header that hands the turn to the assistant. None when all of it is there."""
+    between = conversation.partition("Hello")[2].partition(_SENTINEL)[0].strip()
+    ends_with = tail.rpartition("Hello")[2].strip()
+    rest = between.removeprefix(ends_with).strip()
+    return rest if between.startswith(ends_with) and rest and "think" not in rest else None
 
 
 def _closing(llm: llama_cpp.Llama, ids: Sequence[int]) -> dict[str, Any] | None:
