@@ -125,13 +125,16 @@ def _render_finding(console: Console, finding: Mapping[str, Any]) -> None:
     _say(console, f"  → {remedy['text']}", rest="    ")
     for line in (*remedy["commands"], *([remedy["url"]] if remedy["url"] else [])):
         # To be copied, so never wrapped.
-        console.print(f"      {line}", markup=False, style="bold", soft_wrap=True)
+        shown = "".join(letter if letter.isprintable() else "?" for letter in line)
+        console.print(f"      {shown}", markup=False, style="bold", soft_wrap=True)
 
 
 def _say(console: Console, text: str, *, rest: str = "", style: str = "") -> None:
     """One paragraph, its further lines indented by `rest`."""
     from textwrap import fill
 
+    # Names come from drivers and files: a terminal must not obey what they contain.
+    text = "".join(letter if letter.isprintable() else " " for letter in text)
     # rich pads wrapped lines with blanks, which a paste then carries along.
     console.print(fill(text, console.width, subsequent_indent=rest), markup=False, style=style, soft_wrap=True)
 

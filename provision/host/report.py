@@ -37,4 +37,5 @@ def _machine(host: Mapping[str, Any]) -> list[str]:
 
 def _text(value: str) -> str:
     """One line that can stand in a table cell."""
-    return " ".join(value.split()).replace("|", "\\|").replace("<", "&lt;")
+    plain = "".join(letter if letter.isprintable() else " " for letter in value)
+    return " ".join(plain.split()).replace("|", "\\|").replace("<", "&lt;")
