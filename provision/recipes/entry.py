@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from provision.errors import UsageError
 from provision.events import Reporter
@@ -14,6 +13,9 @@ from provision.host.types import Host
 from provision.recipes.rooms import Data, Looked, Rooms
 from provision.recipes.schema import Recipe
 from provision.settings import Settings
+
+if TYPE_CHECKING:
+    from provision.engine.types import InstallWish
 
 
 def real_rooms(settings: Settings, *, python: Path | None, reporter: Reporter) -> Rooms:
@@ -36,20 +38,24 @@ def real_rooms(settings: Settings, *, python: Path | None, reporter: Reporter) -
     def install_engine(recipe: Recipe, host: Host, dry_run: bool) -> Data:
         from provision.engine.install import dry_run as plan_install
         from provision.engine.install import install
-        from provision.engine.types import InstallWish, plan_to_data
+        from provision.engine.types import plan_to_data
 
-        wish = InstallWish(
-            backend=recipe.engine.backend,
-            toolkit=recipe.engine.toolkit,
-            engine_version=engine_version(recipe),
-            python=executable,
-        )
-        extra = " ".join(recipe.engine.cmake_args)
-        own = replace(settings, cmake_args=f"{settings.cmake_args} {extra}".strip()) if extra else settings
+        wish, own = _install_wish(recipe, settings, executable)
         if dry_run:
             plan, lines = plan_install(wish, host=host, settings=own)
             said = {"backend": plan.backend, "engine_version": plan.engine_version, "action": "planned"}
             return {**said, "plan": plan_to_data(plan, lines)}
+        return install(wish, host=host, settings=own, reporter=reporter).to_data()
+
+    def adopt(recipe: Recipe, host: Host, wheel: Path) -> Data:
+        from provision.engine.install import install, make_plan
+        from provision.engine.wheelcache import cache_key
+        from provision.engine.wheelstore import store_wheel
+
+        wish, own = _install_wish(recipe, settings, executable)
+        plan = make_plan(wish, host=host, settings=own, python=str(executable))
+        # Under this machine's own key, so that `install` takes it from the cache, proves it and moves it in as any other.
+        store_wheel(wheel, settings.provision_home / "wheels", cache_key(plan))
         return install(wish, host=host, settings=own, reporter=reporter).to_data()
 
     def fit_model(target: str, recipe: Recipe, host: Host, *, quant: str | None) -> Data:
@@ -69,16 +75,16 @@ def real_rooms(settings: Settings, *, python: Path | None, reporter: Reporter) -
         return {**result.to_data(), "refusal": result.refusal, "way_out": result.way_out}
 
     def fetch_model(recipe: Recipe, quant: str | None, dry_run: bool) -> Data:
+        from provision.fetch.service import fetch, plan_fetch
         from provision.fetch.types import FetchWish
         from provision.models.refs import parse_ref
 
         assert recipe.model.repo is not None
         wish = FetchWish(quant=quant, revision=recipe.model.revision, sources=recipe.model.sources)
-        room: Any = importlib.import_module("provision.fetch.service")
         ref = parse_ref(recipe.model.repo)
-        act = room.plan_fetch if dry_run else room.fetch
-        result: Data = act(ref, wish, settings=settings, reporter=reporter).to_data()
-        return result
+        if dry_run:
+            return plan_fetch(ref, wish, settings=settings, reporter=reporter).to_data()
+        return fetch(ref, wish, settings=settings, reporter=reporter).to_data()
 
     def smoke(model: Path, recipe: Recipe, llama_kwargs: Data, *, plan: Data | None) -> Data:
         from provision.smoke.service import run_smoke
@@ -95,7 +101,20 @@ def real_rooms(settings: Settings, *, python: Path | None, reporter: Reporter) -
             **_questions(recipe),
         ).to_data()
 
-    return Rooms(doctor=doctor, install=install_engine, fit=fit_model, fetch=fetch_model, smoke=smoke)
+    return Rooms(doctor=doctor, install=install_engine, adopt=adopt, fit=fit_model, fetch=fetch_model, smoke=smoke)
+
+
+def _install_wish(recipe: Recipe, settings: Settings, executable: Path) -> tuple[InstallWish, Settings]:
+    from provision.engine.types import InstallWish
+
+    wish = InstallWish(
+        backend=recipe.engine.backend,
+        toolkit=recipe.engine.toolkit,
+        engine_version=engine_version(recipe),
+        python=executable,
+    )
+    extra = " ".join(recipe.engine.cmake_args)
+    return wish, replace(settings, cmake_args=f"{settings.cmake_args} {extra}".strip()) if extra else settings
 
 
 def engine_version(recipe: Recipe) -> str:

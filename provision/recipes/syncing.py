@@ -74,8 +74,8 @@ class Deployment:
         """Install what differs, then check everything."""
         steps = [
             Step(name="doctor", title="doctor: is this the kind of machine the lock was made for?", run=self._doctor),
-            Step(name="engine", title="engine: the locked build of llama-cpp-python", run=self._engine),
             Step(name="packages", title="packages: what the engine needs, by hash", run=self._packages),
+            Step(name="engine", title="engine: the locked build of llama-cpp-python", run=self._engine),
             Step(name="model", title="model: the locked bytes", run=self._model),
         ]
         return self._walk([*steps, *self._proof()])
@@ -130,7 +130,7 @@ class Deployment:
         folders = [folder for folder in (self.links, self.settings.provision_home / "wheels") if folder is not None]
         wheel = find_wheel(locked.wheel, folders) if locked.wheel else None
         if wheel is not None:
-            install_wheels(self.python, [wheel], env=self.settings.environ, reporter=self.reporter)
+            self._place_engine(wheel)
             return Outcome(status="done", summary=f"{wheel.name}, the locked bytes")
         if self.frozen:
             raise NotFoundError(
@@ -139,11 +139,28 @@ class Deployment:
                 hint="bring it in a bundle (provision bundle create provision.lock --output FOLDER), or sync without --frozen",
             )
         assert self.host is not None
-        engine = Engine(version=f"=={locked.version}", backend=locked.backend, toolkit=locked.toolkit or "auto")
-        built = self.rooms.install(self.recipe.model_copy(update={"engine": engine}), self.host, False)
+        built = self.rooms.install(self._engine_recipe(), self.host, False)
         return Outcome(
             status="done", summary=f"llama-cpp-python {built['engine_version']} {built['action']} here, not the locked wheel"
         )
+
+    def _engine_recipe(self) -> Recipe:
+        locked = self.lock.engine
+        engine = Engine(version=f"=={locked.version}", backend=locked.backend, toolkit=locked.toolkit or "auto")
+        return self.recipe.model_copy(update={"engine": engine})
+
+    def _place_engine(self, wheel: Path) -> None:
+        """Through the engine room, which proves it aside and moves it in by renames, so that `up` keeps it afterwards."""
+        assert self.host is not None
+        try:
+            self.rooms.adopt(self._engine_recipe(), self.host, wheel)
+        except MachineError as error:
+            # No plan can be made here (no compiler, say); the locked wheel needs none.
+            self.reporter(Note(level="info", message=f"{error.message}; installing the locked wheel as it is"))
+        here = self._installed().get(ENGINE_PACKAGE)
+        if here is None or here.files_sha256 != self.lock.engine.files_sha256:
+            # Another build for the very same plan was here and the engine room kept it.
+            install_wheels(self.python, [wheel], env=self.settings.environ, reporter=self.reporter)
 
     def _packages(self) -> Outcome:
         here = self._installed()

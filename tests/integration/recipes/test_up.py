@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -117,69 +116,79 @@ def test_a_full_disk_is_named_before_anything_is_downloaded(machine: Machine, hu
     assert sent < 1_000_000
 
 
-def start(machine: Machine, *words: str, **more: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "provision", "up", *words, "--json", "--progress", "json"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=private_environ(machine.home, **{**machine.environ, **more}),
-        start_new_session=True,
-    )
+class Running:
+    """An `up` in a session of its own, its voices in files, so that nobody has to read for it to go on."""
+
+    def __init__(self, machine: Machine, folder: Path, *words: str, **more: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.out, self.err = folder / "stdout", folder / "stderr"
+        with self.out.open("wb") as out, self.err.open("wb") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "provision", "up", *words, "--json", "--progress", "json"],
+                stdout=out,
+                stderr=err,
+                env=private_environ(machine.home, **{**machine.environ, **more}),
+                start_new_session=True,
+            )
+
+    def wait_for(self, step: str) -> None:
+        """Until `step` has begun; for `fetch`, until bytes arrive."""
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            if self._reached(step):
+                return
+            assert self.process.poll() is None, f"`up` ended before {step}: {self.err.read_text()[-2000:]}"
+            time.sleep(0.05)
+        pytest.fail(f"{step} never began")
+
+    def _reached(self, step: str) -> bool:
+        lines = self.err.read_text(encoding="utf-8").splitlines()
+        events = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+        begun = any(event["event"] == "StepStarted" and event["step"] == step for event in events)
+        moving = any(event["event"] == "Progress" and event["unit"] == "bytes" and event["done"] > 0 for event in events)
+        return begun and (step != "fetch" or moving)
+
+    def stop(self, number: int) -> int:
+        os.killpg(self.process.pid, number)
+        return self.process.wait(timeout=60)
+
+    def envelope(self) -> dict[str, Any]:
+        self.process.wait(timeout=240)
+        found: dict[str, Any] = json.loads(self.out.read_text(encoding="utf-8"))
+        return found
 
 
-def wait_for_step(process: subprocess.Popen[bytes], step: str) -> None:
-    """Read progress until `step` begins (for `fetch`: until bytes arrive)."""
-    assert process.stderr is not None
-    begun = False
-    for raw in process.stderr:
-        event = json.loads(raw) if raw.startswith(b"{") else {}
-        begun = begun or (event.get("event") == "StepStarted" and event.get("step") == step)
-        moving = event.get("event") == "Progress" and 0 < event["done"] < (event["total"] or 0)
-        if begun and (step != "fetch" or moving):
-            # Somebody must go on reading, or the child stops at a full pipe.
-            threading.Thread(target=process.stderr.read, daemon=True).start()
-            return
-    pytest.fail(f"`up` ended before {step} began")
-
-
-def kill_hard(process: subprocess.Popen[bytes]) -> None:
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait(timeout=30)
-
-
-@pytest.mark.parametrize("step", [pytest.param(s, marks=[] if s in ("fetch", "smoke") else [pytest.mark.slow]) for s in STEPS])
-def test_killed_at_any_step_it_goes_on_where_it_stopped(step: str, machine: Machine, hub_root: Path) -> None:
-    with start_hub(hub_root, throttle_bytes_per_s=150_000) as hub:
-        process = start(machine, REPO, HF_ENDPOINT=hub.url)
-        wait_for_step(process, step)
-        kill_hard(process)
+@pytest.mark.parametrize("step", [pytest.param(s, marks=[] if s == "fetch" else [pytest.mark.slow]) for s in STEPS])
+def test_killed_at_any_step_it_goes_on_where_it_stopped(step: str, machine: Machine, hub_root: Path, tmp_path: Path) -> None:
+    with start_hub(hub_root, throttle_bytes_per_s=150_000 if step == "fetch" else None) as hub:
+        running = Running(machine, tmp_path / "run", REPO, HF_ENDPOINT=hub.url)
+        running.wait_for(step)
+        assert running.stop(signal.SIGKILL) == -signal.SIGKILL
         hub.throttle(None)
-        sent_before = hub.log.body_bytes()
         envelope = machine.json("up", REPO, HF_ENDPOINT=hub.url)
     assert envelope["data"]["verdict"] == "pass"
     assert statuses(envelope)["install"] == "kept"
     if step == "smoke":
         assert statuses(envelope)["fetch"] == "kept"
-    assert sent_before >= 0
 
 
-def test_ctrl_c_says_so_and_keeps_what_arrived(machine: Machine, hub_root: Path) -> None:
+def test_ctrl_c_says_so_and_keeps_what_arrived(machine: Machine, hub_root: Path, tmp_path: Path) -> None:
     with start_hub(hub_root, throttle_bytes_per_s=150_000) as hub:
-        process = start(machine, REPO, HF_ENDPOINT=hub.url)
-        wait_for_step(process, "fetch")
-        os.kill(process.pid, signal.SIGINT)
-        assert process.stdout is not None
-        envelope = json.loads(process.stdout.read())
-        assert process.wait(timeout=30) == envelope["exit_code"] == 130
-        hub.throttle(None)
-        assert machine.json("up", REPO, HF_ENDPOINT=hub.url)["data"]["verdict"] == "pass"
+        running = Running(machine, tmp_path / "run", REPO, HF_ENDPOINT=hub.url)
+        running.wait_for("fetch")
+        assert running.stop(signal.SIGINT) == 130
+        envelope = running.envelope()
+    assert envelope["exit_code"] == 130
+    assert envelope["errors"][0]["code"] == "interrupted"
+    assert list((machine.home / "hf").rglob("*.incomplete"))
 
 
-def test_two_at_once_both_arrive(machine: Machine, hub_root: Path) -> None:
+@pytest.mark.slow
+def test_two_at_once_both_arrive(machine: Machine, hub_root: Path, tmp_path: Path) -> None:
     with start_hub(hub_root, throttle_bytes_per_s=1_000_000) as hub:
-        both = [start(machine, REPO, HF_ENDPOINT=hub.url) for _ in range(2)]
-        answers = [process.communicate(timeout=240)[0] for process in both]
+        both = [Running(machine, tmp_path / name, REPO, HF_ENDPOINT=hub.url) for name in ("a", "b")]
+        verdicts = [running.envelope()["data"]["verdict"] for running in both]
         size = (hub_root / REPO / "demo-Q8_0.gguf").stat().st_size
         sent = hub.log.body_bytes()
-    assert [json.loads(answer)["data"]["verdict"] for answer in answers] == ["pass", "pass"]
+    assert verdicts == ["pass", "pass"]
     assert sent < 1.9 * size, "the second waits for the first instead of fetching everything again"
