@@ -88,12 +88,31 @@ def run(
 
 
 def kill_group(process: subprocess.Popen[bytes]) -> None:
-    """SIGKILL to the process and everything it started (it leads its own session)."""
+    """SIGKILL to the process and everything it started, also what made itself a process group (ninja does that to compilers)."""
+    if not hasattr(os, "killpg"):  # pragma: no cover - Windows, not tried
+        process.kill()
+        return
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        if hasattr(os, "killpg"):
-            os.killpg(process.pid, signal.SIGKILL)
-        else:  # pragma: no cover - Windows, not tried
-            process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
+    # The group is gone, but a group of its own stays in our session. Twice: a member may have forked while we looked.
+    for _ in range(2):
+        for pid in _session_members(process.pid):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _session_members(session: int) -> list[int]:
+    """Processes of a session by /proc (Linux); empty elsewhere."""
+    members = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()
+        except OSError:
+            continue
+        # proc(5): after the name come state, ppid, pgrp, session.
+        if len(fields) > 3 and fields[3] == str(session):
+            members.append(int(folder.name))
+    return members
 
 
 def _communicate(process: subprocess.Popen[bytes], stdin: str | None, timeout_s: float) -> tuple[str, str, bool]:

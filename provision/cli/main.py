@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -86,6 +87,8 @@ def run() -> None:
         # A Latin-1 or C locale must not turn a check mark or a Chinese answer into a crash.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="replace")
+    # A polite kill ends like Ctrl-C: what we started is stopped, what arrived is kept.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(int(main(sys.argv[1:])))
 
 

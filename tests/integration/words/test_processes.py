@@ -25,10 +25,12 @@ def test_run_keeps_streams_apart_and_survives_bytes_that_are_not_utf8() -> None:
     assert (done.returncode, done.stdout, done.stderr, done.timed_out) == (3, "a\ufffdb", "e", False)
 
 
-def test_a_time_limit_kills_the_grandchildren_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("own_group", [False, True])
+def test_a_time_limit_kills_the_grandchildren_too(tmp_path: Path, own_group: bool) -> None:
     mark = tmp_path / "pid"
+    group = ", process_group=0" if own_group else ""
     code = (
-        "import subprocess, time; p = subprocess.Popen(['sleep', '60']); "
+        f"import subprocess, time; p = subprocess.Popen(['sleep', '60']{group}); "
         f"open({str(mark)!r}, 'w').write(str(p.pid)); time.sleep(60)"
     )
     started = time.monotonic()
