@@ -88,7 +88,7 @@ def run(
 
 
 def kill_group(process: subprocess.Popen[bytes]) -> None:
-    """SIGKILL to the process and everything it started, also what made itself a process group (ninja does that to compilers)."""
+    """SIGKILL to the process and everything it started, process groups of their own (ninja's compilers) included."""
     if not hasattr(os, "killpg"):  # pragma: no cover - Windows, not tried
         process.kill()
         return

@@ -1,7 +1,8 @@
 """Every ```console block of the README and the tutorials, run as written, in order, page by page.
 
-The environment is the one the tests run in (it stands for the clone's .venv), the Hub is the one on loopback, and it serves the demo
-model under the name the pages use. `./scripts/test` would run this very test; of it only the collection is run.
+The environment is the one the tests run in (it stands for the clone's .venv), the Hub is the one on loopback, and it
+serves the demo model under the name the pages use. `./scripts/test` would run this very test; of it only the collection
+is run.
 """
 
 import os
