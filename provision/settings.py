@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 OFFICIAL_ENDPOINT = "https://huggingface.co"
+CHOICES_FILE = "choices.json"
+"""In our own folder: CC and CXX as `provision doctor --fix` chose them. The environment wins over it."""
 _TRUE = {"1", "on", "yes", "true"}
 
 
@@ -57,10 +60,11 @@ def read_settings(environ: Mapping[str, str], *, home: Path) -> Settings:
     hub_cache = path(value("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE") or str(hf_home / "hub"))
     own = value("PROVISION_HOME")
     cuda = value("CUDA_HOME", "CUDA_PATH")
+    provision_home = path(own) if own else _default_provision_home(environ, home)
     return Settings(
-        environ=dict(environ),
+        environ={**_choices(provision_home, environ), **environ},
         home=home,
-        provision_home=path(own) if own else _default_provision_home(environ, home),
+        provision_home=provision_home,
         hf_home=hf_home,
         hf_hub_cache=hub_cache,
         endpoint=(value("HF_ENDPOINT") or OFFICIAL_ENDPOINT).rstrip("/"),
@@ -83,6 +87,17 @@ def _default_provision_home(environ: Mapping[str, str], home: Path) -> Path:
     # platformdirs asks the process's own environment; what was passed in wins over it.
     real_home = Path.home()
     return home / default.relative_to(real_home) if default.is_relative_to(real_home) else default
+
+
+def _choices(provision_home: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """The compilers chosen by `provision doctor --fix`, unless the user names any."""
+    try:
+        chosen = json.loads((provision_home / CHOICES_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(chosen, dict) or environ.get("CC") or environ.get("CXX"):
+        return {}
+    return {name: path for name in ("CC", "CXX") if isinstance(path := chosen.get(name), str) and Path(path).is_absolute()}
 
 
 def _token_file(explicit: str | None, hf_home: Path) -> str | None:

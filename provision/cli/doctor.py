@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -37,6 +38,9 @@ def doctor(
     include_identifiers: Annotated[
         bool, typer.Option("--include-identifiers", help="Leave home folder, user name and GPU UUIDs in the output.")
     ] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Mend what needs no root and can be undone.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="With --fix: take everything back that --fix did.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --fix: print the plan and change nothing.")] = False,
     progress: ProgressOption = "auto",
 ) -> Spoken:
     """Find out what this machine can do, and name every blocker with the command that mends it."""
@@ -47,9 +51,15 @@ def doctor(
     if list_checks:
         rows = [{"id": check.id, "title": check.title, "about": check.about} for check in wanted]
         return Spoken(result=Result(command="doctor", data={"checks": rows}), render=_render_list)
+    _check_combination(host=host, fix=fix, undo=undo, dry_run=dry_run)
+    mended = _undo(session) if undo else None
     machine = _read_host(host) if host is not None else _look(session, python)
+    if fix and not undo:
+        mended, machine = _fix(session, machine, python, dry_run=dry_run)
     diagnosis = diagnose(machine, only=only or ())
     data = _data(machine, diagnosis, identifiers=include_identifiers)
+    if mended is not None:
+        data["fix"] = mended
     result = Result(command="doctor", data=data)
     if diagnosis.errors:
         worst = diagnosis.errors[0]
@@ -57,6 +67,42 @@ def doctor(
         item = ErrorItem(code=f"doctor-{worst.check}", message=worst.summary, hint=commands[0] if commands else "")
         result = Result(command="doctor", data=data, exit_code=ExitCode.FAILURE, status="error", errors=(item,))
     return Spoken(result=result, render=_render_markdown if markdown else _render)
+
+
+def _check_combination(*, host: Path | None, fix: bool, undo: bool, dry_run: bool) -> None:
+    wrong = ""
+    if (undo or dry_run) and not fix:
+        wrong = "--undo and --dry-run go with --fix"
+    elif fix and host is not None:
+        wrong = "--fix mends this machine, --host judges another"
+    elif undo and dry_run:
+        wrong = "--undo has no --dry-run"
+    if wrong:
+        raise UsageError(wrong, code="bad-option", hint="see: provision doctor --help")
+
+
+def _fix(session: Session, machine: Host, python: Path | None, *, dry_run: bool) -> tuple[dict[str, Any], Host]:
+    """Plan, say the plan, carry it out, look again."""
+    from provision.engine.mending import apply
+    from provision.engine.mends import plan_mends
+    from provision.host.reader import Reader
+
+    settings = session.settings
+    folders = Reader(environ=settings.environ).path_folders()
+    plan = plan_mends(machine, toolkits_dir=str(settings.provision_home / "toolkits"), path_folders=folders)
+    said: dict[str, Any] = {"plan": [mend.to_data() for mend in plan], "done": [], "undone": []}
+    if dry_run or not plan:
+        return said, machine
+    target = python or Path(sys.executable)
+    said["done"] = list(apply(plan, python=target, settings=settings, reporter=session.reporter))
+    # A chosen compiler is part of the settings from now on.
+    return said, _look(open_session(json=True), python)
+
+
+def _undo(session: Session) -> dict[str, Any]:
+    from provision.engine.mending import undo
+
+    return {"plan": [], "done": [], "undone": list(undo(settings=session.settings, reporter=session.reporter))}
 
 
 def _look(session: Session, python: Path | None) -> Host:
@@ -101,6 +147,8 @@ def _render_list(console: Console, data: Mapping[str, Any]) -> None:
 
 def _render(console: Console, data: Mapping[str, Any]) -> None:
     _say(console, data["verdict"], style="bold")
+    if "fix" in data:
+        _render_fix(console, data["fix"])
     for finding in data["findings"]:
         if finding["status"] not in ("ok", "skipped"):
             _render_finding(console, finding)
@@ -112,6 +160,19 @@ def _render(console: Console, data: Mapping[str, Any]) -> None:
     left_out = [finding["check"] for finding in data["findings"] if finding["status"] == "skipped"]
     if left_out:
         _say(console, f"{_MARKS['skipped']} do not concern this machine: {', '.join(left_out)}", rest="    ", style="dim")
+
+
+def _render_fix(console: Console, mended: Mapping[str, Any]) -> None:
+    done = set(mended["done"])
+    for row in mended["plan"]:
+        mark = "mended" if row["title"] in done else "would do"
+        _say(console, f"{mark}: {row['title']} ({row['because']})", rest="    ")
+    for title in mended["undone"]:
+        _say(console, f"undone: {title}", rest="    ")
+    if not mended["plan"] and not mended["undone"]:
+        _say(console, "nothing to mend without root, and nothing to undo")
+    elif done:
+        _say(console, "take it back with: provision doctor --fix --undo")
 
 
 def _render_finding(console: Console, finding: Mapping[str, Any]) -> None:

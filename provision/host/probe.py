@@ -104,7 +104,8 @@ def _compiler_works(reader: Reader, tools: tuple[Tool, ...]) -> tuple[Tool, ...]
     problem = compiler_trouble(reader, compiler)
     if problem is None:
         return tools
-    return tuple(replace(tool, works=False, detail=problem) if tool.path == compiler.path else tool for tool in tools)
+    broken = reader.real(compiler.path)
+    return tuple(replace(tool, works=False, detail=problem) if reader.real(tool.path) == broken else tool for tool in tools)
 
 
 def _amx(reader: Reader, cpu: Cpu, tools: tuple[Tool, ...], cache: Path) -> Cpu:
