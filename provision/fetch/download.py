@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from provision.events import Note, Progress, ProgressEnded
+from provision.fetch.disk import disk_errors, require_space
 from provision.fetch.fill import Filling, Means
 from provision.fetch.follower import hash_file
 from provision.fetch.journal import Identity
 from provision.fetch.partial import PartialFile, read_boot_id
 from provision.fetch.pieces import piece_size_for
 from provision.fetch.sources import Offer, Source
-from provision.fetch.store import locked, point, require_space
+from provision.fetch.store import locked, point
 from provision.fetch.types import Action, FetchedFile, PlannedFile
 
 _REPORT_EVERY_BYTES = 64 << 20
@@ -18,6 +19,10 @@ _REPORT_EVERY_BYTES = 64 << 20
 def download(planned: PlannedFile, offers: list[Offer], means: Means) -> FetchedFile:
     """Make `planned` be there, verified. Safe in several processes at once: the others wait and find it done."""
     home = planned.home
+    if means.attested.knows(home.final, planned.digest):
+        # Known and unchanged: no lock, so that a read-only cache serves everybody.
+        point(home)
+        return _fetched(planned, "kept", {}, 0)
     with locked(home.lock, what=planned.file.path, reporter=means.reporter):
         damaged = False
         if home.final.exists():
@@ -54,12 +59,10 @@ def download(planned: PlannedFile, offers: list[Offer], means: Means) -> Fetched
 
 
 def verified(planned: PlannedFile, means: Means) -> bool:
-    """Whether the file at its final name is right: known to be from last time, or hashed now. Raises OSError."""
+    """Whether the file at its final name is right; hashes it."""
     home = planned.home
     if home.final.stat().st_size != planned.size_bytes:
         return False
-    if means.attested.knows(home.final, planned.digest):
-        return True
     task, done = f"fetch:{planned.file.path}", 0
 
     def advance(count: int) -> None:
@@ -71,7 +74,8 @@ def verified(planned: PlannedFile, means: Means) -> bool:
                 Progress(task=task, label=label, done=done, total=total, unit="bytes", note="checking the file that is here")
             )
 
-    actual = hash_file(home.final, planned.digest, on_bytes=advance)
+    with disk_errors(home.final):
+        actual = hash_file(home.final, planned.digest, on_bytes=advance)
     means.reporter(ProgressEnded(task=task))
     if actual == planned.digest:
         means.attested.remember(home.final, planned.digest)
@@ -81,10 +85,17 @@ def verified(planned: PlannedFile, means: Means) -> bool:
 def _put_aside(planned: PlannedFile, means: Means) -> None:
     """A damaged file must not keep the name that promises its hash. Whoever has it open keeps what they have."""
     means.attested.forget(planned.home.final, planned.digest)
+    if planned.home.pointer is None:
+        # A plain folder's name promises nothing, and the file may be the user's: it stays until the right one replaces it.
+        means.reporter(
+            Note(level="warning", message=f"{planned.home.final} differs from the repository's; it will be replaced")
+        )
+        return
     means.reporter(
         Note(level="warning", message=f"{planned.file.path} is here but damaged (its hash is wrong); fetching it again")
     )
-    planned.home.final.unlink()
+    with disk_errors(planned.home.final):
+        planned.home.final.unlink()
 
 
 def _fetched(planned: PlannedFile, action: Action, sources: dict[str, int], transferred: int) -> FetchedFile:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from provision.errors import IntegrityError
 from provision.events import Note, Progress, Reporter
+from provision.fetch.disk import disk_errors
 from provision.fetch.follower import Follower
 from provision.fetch.limit import RateLimit
 from provision.fetch.partial import PartialFile
@@ -89,7 +90,8 @@ class Filling:
                 transfer.run(lambda: self._report(swarm.written_bytes(), _note(sources), moving=True))
             while not follower.join(0.02):
                 self._report(follower.hashed_bytes, "checking", moving=False)
-            return follower.hexdigest()
+            with disk_errors(partial.path):
+                return follower.hexdigest()
         finally:
             follower.stop()
             self._changed = transfer.changed
@@ -160,4 +162,6 @@ def _note(sources: list[Source]) -> str:
     alive = [source for source in sources if source.dead is None]
     count = sum(source.active for source in alive)
     names = ", ".join(source.origin.partition("://")[2] for source in alive)
-    return f"{count} connection{'s' if count != 1 else ''} · {names}"
+    told = f"{count} connection{'s' if count != 1 else ''} · {names}"
+    wait_s = min((source.not_before for source in alive), default=0.0) - time.monotonic()
+    return f"{told} · asked to wait {wait_s:.0f} s" if wait_s > 2 else told

@@ -21,7 +21,7 @@ class Follower:
         self._wake = threading.Condition()
         self._stopped = False
         self.hashed_bytes = 0
-        self.error: BaseException | None = None
+        self.error: OSError | None = None
         self._thread = threading.Thread(target=self._run, name="fetch-hash", daemon=True)
         self._thread.start()
 
@@ -45,7 +45,7 @@ class Follower:
         return self.finished
 
     def hexdigest(self) -> str:
-        """Once `finished`. Raises what reading raised."""
+        """Once `finished`. Raises the OSError that reading raised."""
         if self.error is not None:
             raise self.error
         return self._hash.hexdigest()

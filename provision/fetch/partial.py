@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from provision.errors import MachineError
 from provision.fetch import journal
+from provision.fetch.disk import disk_errors, sync_folder
 from provision.fetch.journal import Identity
 
 _SYNC_EVERY_S = 1.0
@@ -39,7 +39,7 @@ class PartialFile:
         self._closing = False
         self._records = self._synced = 0
         self.sync_error: OSError | None = None
-        with _disk_errors(path):
+        with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self.fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
             try:
@@ -52,13 +52,14 @@ class PartialFile:
 
     def write(self, data: memoryview, offset: int) -> None:
         """All of `data` at `offset`; raises MachineError (`disk-full`) or OSError."""
-        with _disk_errors(self.path):
+        with disk_errors(self.path):
             while data:
                 count = os.pwrite(self.fd, data, offset)
                 data, offset = data[count:], offset + count
 
     def read(self, length: int, offset: int) -> bytes:
-        return os.pread(self.fd, length, offset)
+        with disk_errors(self.path):
+            return os.pread(self.fd, length, offset)
 
     def record(self, index: int, sources: Iterable[str]) -> None:
         """Piece `index` is written. It survives this process at once, and the machine from the next sync on."""
@@ -102,7 +103,7 @@ class PartialFile:
 
     def finish(self, final: Path) -> None:
         """Give the file its final name, once the caller knows that every byte is right."""
-        with _disk_errors(final):
+        with disk_errors(final):
             os.fsync(self.fd)
             final.parent.mkdir(parents=True, exist_ok=True)
             self.close()
@@ -135,7 +136,7 @@ class PartialFile:
         self._append(*journal.boot_line(boot_id, chain=self._chain))
 
     def _append(self, line: bytes, chain: int) -> None:
-        with _disk_errors(self.journal_path):
+        with disk_errors(self.journal_path):
             _append_all(self._journal_fd, line)
         self._chain = chain
 
@@ -148,36 +149,6 @@ class PartialFile:
                 self.sync_error = error
             except MachineError:
                 return
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in `folder` survive power loss, where the system can."""
-    with contextlib.suppress(OSError):
-        fd = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-
-
-@contextlib.contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise MachineError(
-                f"no space left in {path.parent}; what arrived is kept",
-                code="disk-full",
-                hint="provision cache list  (then run the same command again; it resumes)",
-            ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise MachineError(
-                f"cannot write in {path.parent}: {error.strerror}",
-                code="not-writable",
-                hint="set HF_HOME or HF_HUB_CACHE to a folder you own, or use --local-dir",
-            ) from error
-        raise
 
 
 def _append_all(fd: int, line: bytes) -> None:

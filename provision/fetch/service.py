@@ -11,6 +11,7 @@ from pathlib import Path
 from provision.errors import NotFoundError, ProvisionError, TransferError, UsageError
 from provision.events import Note, Reporter, silent
 from provision.fetch.choose import choose
+from provision.fetch.disk import disk_errors, free_bytes, require_space
 from provision.fetch.download import download
 from provision.fetch.fill import Means
 from provision.fetch.journal import Identity, replay
@@ -19,7 +20,7 @@ from provision.fetch.limit import RateLimit
 from provision.fetch.partial import read_boot_id
 from provision.fetch.pieces import piece_size_for
 from provision.fetch.sources import Offer
-from provision.fetch.store import Attested, free_bytes, require_space, write_text
+from provision.fetch.store import Attested, write_text
 from provision.fetch.types import MAX_CONNECTIONS, FetchedFile, FetchPlan, FetchResult, FetchWish, PlannedFile
 from provision.fetch.wire import Dialer, origin_of
 from provision.hub.listing import list_repo
@@ -204,7 +205,9 @@ def _write_refs(plan: FetchPlan, settings: Settings) -> None:
     """What the revision means now, for offline use; and `main`, which llama.cpp looks for whatever was asked."""
     named = ref_file(settings.hf_hub_cache, plan.repo_id, plan.revision)
     if named is not None:
-        write_text(named, plan.commit)
+        with disk_errors(named):
+            write_text(named, plan.commit)
     main = ref_file(settings.hf_hub_cache, plan.repo_id, "main")
     if main is not None and not main.exists():
-        write_text(main, plan.commit)
+        with disk_errors(main):
+            write_text(main, plan.commit)

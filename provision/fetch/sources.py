@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from provision.errors import AccessError, NotFoundError, ProvisionError, TransferError
+from provision.errors import ProvisionError, TransferError
 from provision.fetch.judge import backoff_s
 from provision.fetch.wire import Target
 from provision.hub.types import Resolved
@@ -43,6 +43,8 @@ class Source:
     delivered_bytes: int = 0
     _target: Target | None = None
     _generation: int = 0
+    _expires_at: float | None = None
+    _resolved_s: float = 0.0
     _failures: int = 0
     _wrong: int = 0
     _refreshes: int = 0
@@ -55,11 +57,18 @@ class Source:
     def target(self) -> tuple[Target, int]:
         """The address, resolved once and kept until `expired`. Raises ProvisionError."""
         with self.lock:
-            if self._target is None:
+            if self._target is None or self._soon_expired():
                 resolved = self.offer.resolve()
+                self._expires_at, self._resolved_s = resolved.expires_at, time.monotonic()
                 self._target = Target(url=resolved.url, headers=resolved.headers)
                 self._generation += 1
             return self._target, self._generation
+
+    def _soon_expired(self) -> bool:
+        """Signed addresses say when they end. A wrong clock must not make us resolve at every request, hence the minute."""
+        if self._expires_at is None or time.monotonic() - self._resolved_s < 60.0:
+            return False
+        return time.time() > self._expires_at - 30.0
 
     def expired(self, generation: int, reason: str) -> None:
         """The address was refused: forget it, unless another thread already did."""
@@ -116,12 +125,10 @@ class Source:
 
 
 def no_source_left(path: str, sources: list[Source]) -> ProvisionError:
-    """The error of a transfer whose sources are all gone: access first, because waiting does not mend it."""
-    for kind in (AccessError, NotFoundError):
-        if sources and all(isinstance(source.error, kind) for source in sources):
-            error = sources[0].error
-            assert error is not None
-            return error
+    """The error of a transfer whose sources are all gone: the first one's own when none of them was a matter of waiting."""
+    final = [source.error for source in sources if source.error is not None]
+    if len(final) == len(sources) and final:
+        return final[0]
     told = "; ".join(f"{source.origin}: {source.dead}" for source in sources)
     return TransferError(
         f"{path}: the transfer gave up; what arrived is kept ({told})",

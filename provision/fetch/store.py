@@ -1,4 +1,4 @@
-"""The effects on the cache: locks, pointers, refs, free space, and the memory of what was verified."""
+"""The effects on the cache: locks, pointers, refs, and the memory of what was verified."""
 
 from __future__ import annotations
 
@@ -9,17 +9,13 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from provision.errors import MachineError
 from provision.events import Note, Reporter
+from provision.fetch.disk import disk_errors, sync_folder
 from provision.fetch.layout import link_text
-from provision.fetch.partial import sync_folder
 from provision.fetch.types import FileHome
-from provision.units import format_bytes
-
-_MARGIN_BYTES = 64 * 1024 * 1024
 
 
 @contextlib.contextmanager
@@ -31,7 +27,8 @@ def locked(lock: Path, *, what: str, reporter: Reporter) -> Iterator[None]:
     """
     import filelock
 
-    lock.parent.mkdir(parents=True, exist_ok=True)
+    with disk_errors(lock):
+        lock.parent.mkdir(parents=True, exist_ok=True)
     kind: type[filelock.BaseFileLock] = filelock.FileLock if flock_works(lock) else filelock.SoftFileLock
     if kind is filelock.SoftFileLock:
         lock = lock.with_name(lock.name + ".soft")
@@ -43,7 +40,8 @@ def locked(lock: Path, *, what: str, reporter: Reporter) -> Iterator[None]:
             break
         except filelock.Timeout:
             if not told:
-                reporter(Note(level="info", message=f"another process is fetching {what}; waiting for it"))
+                ended = f" (if none is running, delete {held.lock_file})" if isinstance(held, filelock.SoftFileLock) else ""
+                reporter(Note(level="info", message=f"another process is fetching {what}; waiting for it{ended}"))
                 told = True
         except NotImplementedError:
             held = filelock.SoftFileLock(lock.with_name(lock.name + ".soft"), mode=0o664)
@@ -89,21 +87,25 @@ def point(home: FileHome) -> None:
     with contextlib.suppress(OSError):
         if os.readlink(home.pointer) == text:
             return
-    home.pointer.parent.mkdir(parents=True, exist_ok=True)
-    temporary = home.pointer.with_name(f".{home.pointer.name[:100]}.{os.getpid()}.provision-tmp")
-    temporary.unlink(missing_ok=True)
-    try:
-        try:
-            os.symlink(text, temporary)
-        except (OSError, NotImplementedError):
-            shutil.copyfile(home.final, temporary)
-        os.replace(temporary, home.pointer)
-    finally:
+    temporary = home.pointer.with_name(f".{home.pointer.name[:60]}.{os.getpid()}.provision-tmp")
+    with disk_errors(home.pointer):
+        home.pointer.parent.mkdir(parents=True, exist_ok=True)
         temporary.unlink(missing_ok=True)
+        try:
+            try:
+                os.symlink(text, temporary)
+            except (OSError, NotImplementedError):
+                shutil.copyfile(home.final, temporary)
+            os.replace(temporary, home.pointer)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """A small file, whole or not at all."""
+    """A small file, whole or not at all; left alone when it says that already."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        if path.read_text(encoding="utf-8") == text:
+            return
     path.parent.mkdir(parents=True, exist_ok=True)
     fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:60]}.", suffix=".tmp")
     try:
@@ -129,29 +131,6 @@ def _umask() -> int:
     mask = os.umask(0o022)
     os.umask(mask)
     return mask
-
-
-def free_bytes(folder: Path) -> int | None:
-    """Free space for us where `folder` is or will be; None when the file system does not say."""
-    for place in (folder, *folder.parents):
-        if place.exists():
-            try:
-                return shutil.disk_usage(place).free
-            except OSError:
-                return None
-    return None
-
-
-def require_space(folder: Path, needed_bytes: int, *, measure: Callable[[Path], int | None] = free_bytes) -> None:
-    """Raise MachineError (`disk-full`) unless `needed_bytes` and a small margin fit."""
-    free = measure(folder)
-    if free is None or not needed_bytes or free >= needed_bytes + min(_MARGIN_BYTES, needed_bytes):
-        return
-    raise MachineError(
-        f"{format_bytes(needed_bytes)} are needed in {folder}, {format_bytes(free)} are free",
-        code="disk-full",
-        hint="free some space (provision cache list), or choose another disk: HF_HUB_CACHE=/other/disk, or --local-dir DIR",
-    )
 
 
 class Attested:

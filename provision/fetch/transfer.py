@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from provision.errors import AccessError, MachineError, NotFoundError, ProvisionError
+from provision.errors import ProvisionError, TransferError
 from provision.fetch.judge import Kind, Verdict, judge
 from provision.fetch.limit import RateLimit
 from provision.fetch.partial import PartialFile
@@ -150,10 +150,10 @@ class _Worker:
             self.t.swarm.release(lease)
 
     def _unresolved(self, source: Source, error: ProvisionError) -> None:
-        if isinstance(error, AccessError | NotFoundError | MachineError):
-            source.give_up(error.message, error)
-        else:
+        if isinstance(error, TransferError) and error.code != "xet-only":
             source.failed(error.message)
+        else:
+            source.give_up(error.message, error)
 
     def _request(self, source: Source, target: Target, generation: int, lease: Lease) -> None:
         asked = Span(start=lease.start, stop=lease.stop)

@@ -28,35 +28,39 @@ def test_neighbouring_pieces_meet_and_the_last_ends_the_file(size: int, piece: i
         assert span.stop == following.start
 
 
-@given(size=SIZES, piece=PIECES, have=st.sets(st.integers(0, 30)), data=st.data())
-def test_every_byte_is_lent_once_and_all_arrive(size: int, piece: int, have: set[int], data: st.DataObject) -> None:
+STEPS = st.lists(st.tuples(st.integers(1, 100), st.integers(0, 100), st.booleans()), max_size=12)
+
+
+@given(size=SIZES, piece=PIECES, have=st.sets(st.integers(0, 30), max_size=8), steps=STEPS)
+def test_every_byte_is_lent_once_and_all_arrive(
+    size: int, piece: int, have: set[int], steps: list[tuple[int, int, bool]]
+) -> None:
     have = {index for index in have if index < piece_count(size, piece)}
     ledger = Ledger(size_bytes=size, piece_bytes=piece, have=set(have))
     written = [0] * size
-    for index in have:
-        for at in range(*_edges(ledger.span(index))):
+
+    def write(span: Span) -> None:
+        for at in range(span.start, span.stop):
             written[at] += 1
-    while (span := ledger.take(data.draw(st.integers(1, 100)))) is not None:
-        keep = data.draw(st.integers(0, len(span)))
-        done = Span(start=span.start, stop=span.start + keep)
-        if keep < len(span):
-            ledger.give_back(Span(start=done.stop, stop=span.stop))
-        if keep:
-            for at in range(*_edges(done)):
-                written[at] += 1
+
+    for index in have:
+        write(ledger.span(index))
+    # After the drawn steps, readers that never fail take the rest.
+    for most, keep, sweep in [*steps, *[(size + 1, size + 1, False)] * (size + 1)]:
+        span = ledger.take(most)
+        if span is None:
+            break
+        done = Span(start=span.start, stop=min(span.stop, span.start + keep))
+        ledger.give_back(Span(start=done.stop, stop=span.stop))
+        if len(done):
+            write(done)
             ledger.wrote(done)
-        if data.draw(st.booleans()):
-            for claimed in ledger.claim(Span(start=0, stop=size)):
-                for at in range(*_edges(claimed)):
-                    written[at] += 1
-                ledger.wrote(claimed)
+        for claimed in ledger.claim(Span(start=size // 3, stop=size // 2)) if sweep else ():
+            write(claimed)
+            ledger.wrote(claimed)
     assert ledger.complete
     assert written == [1] * size
     assert ledger.front() == size == ledger.written_bytes()
-
-
-def _edges(span: Span) -> tuple[int, int]:
-    return span.start, span.stop
 
 
 OPERATIONS = st.lists(

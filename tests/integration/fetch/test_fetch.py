@@ -123,7 +123,7 @@ def test_a_flipped_bit_on_a_mirror_is_mended_by_the_hub(hub: RunningHub, setting
         )
         events: list[Event] = []
         # The hub is slow, so that the mirror surely serves some of it.
-        hub.throttle(500_000)
+        hub.throttle(2_000_000)
         done = get(settings, events=events, endpoints=(hub.url, mirror.url))
         assert done.files[0].local_path.read_bytes() == MODEL
         if done.files[0].action == "repaired":

@@ -57,6 +57,7 @@ def test_the_official_client_finds_our_files_offline(hub: RunningHub, tmp_path: 
     assert python(snapshot, tmp_path, HF_HUB_OFFLINE="1") == str(Path(ran.data["files"][0]["local_path"]).parent)
 
 
+@pytest.mark.slow
 def test_online_it_downloads_nothing_again(hub: RunningHub, tmp_path: Path) -> None:
     provision("fetch", REPO, "--include", "*", home=tmp_path, HF_ENDPOINT=hub.url)
     sent = hub.log.body_bytes(path="tiny-Q8_0.gguf")
@@ -64,6 +65,7 @@ def test_online_it_downloads_nothing_again(hub: RunningHub, tmp_path: Path) -> N
     assert hub.log.body_bytes(path="tiny-Q8_0.gguf") == sent == len(MODEL)
 
 
+@pytest.mark.slow
 def test_its_cache_tools_are_content(hub: RunningHub, tmp_path: Path) -> None:
     provision("fetch", REPO, "--include", "*", home=tmp_path, HF_ENDPOINT=hub.url)
     scan = "import huggingface_hub as h; i = h.scan_cache_dir(); print(len(i.repos), len(i.warnings), i.size_on_disk)"
@@ -95,6 +97,7 @@ def test_what_it_fetched_wrong_is_noticed_and_replaced(hub: RunningHub, tmp_path
     assert path.read_bytes() == MODEL
 
 
+@pytest.mark.slow
 def test_modes_follow_the_umask_like_everybodys(hub: RunningHub, tmp_path: Path) -> None:
     theirs, ours = tmp_path / "theirs", tmp_path / "ours"
     python(DOWNLOAD.format(path="tiny-Q8_0.gguf"), theirs, HF_ENDPOINT=hub.url, HF_HUB_DISABLE_XET="1")

@@ -106,9 +106,9 @@ def test_ctrl_c_keeps_everything_and_says_130(hub: RunningHub, tmp_path: Path) -
     assert int(str(file["transferred_bytes"])) <= len(MODEL) - 2 * PIECE
 
 
-@pytest.mark.parametrize("count", [2, 5])
+@pytest.mark.parametrize("count", [2, pytest.param(5, marks=pytest.mark.slow)])
 def test_processes_share_one_download(hub: RunningHub, tmp_path: Path, count: int) -> None:
-    hub.throttle(3 * MIB)
+    hub.throttle(5 * MIB)
     processes = [start(hub, tmp_path) for _ in range(count)]
     for process in processes:
         out, err = process.communicate(timeout=60)
@@ -118,8 +118,9 @@ def test_processes_share_one_download(hub: RunningHub, tmp_path: Path, count: in
     assert len(blobs(tmp_path)) == 1
 
 
+@pytest.mark.slow
 def test_when_one_of_two_is_killed_the_other_goes_on_from_there(hub: RunningHub, tmp_path: Path) -> None:
-    hub.throttle(3 * MIB)
+    hub.throttle(5 * MIB)
     first = start(hub, tmp_path)
     while hub.log.body_bytes() < 18 * MIB and first.poll() is None:
         time.sleep(0.02)
@@ -165,12 +166,15 @@ def test_a_full_disk_is_exit_3_before_the_first_byte_and_in_the_middle(hub: Runn
 NO_FLOCK = "import errno, fcntl\ndef flock(fd, operation):\n    {}\nfcntl.flock = flock\n"
 
 
-@pytest.mark.parametrize("body", ["return None", "raise OSError(errno.ENOSYS, 'no flock here')"], ids=["no-op", "missing"])
+MISSING = pytest.param("raise OSError(errno.ENOSYS, 'no flock here')", id="missing", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("body", [pytest.param("return None", id="no-op"), MISSING])
 def test_where_flock_does_nothing_two_processes_still_do_not_meet(hub: RunningHub, tmp_path: Path, body: str) -> None:
     site = tmp_path / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(NO_FLOCK.format(body))
-    hub.throttle(3 * MIB)
+    hub.throttle(5 * MIB)
     processes = [start(hub, tmp_path, PYTHONPATH=str(site)) for _ in range(2)]
     for process in processes:
         out, err = process.communicate(timeout=60)
@@ -180,11 +184,12 @@ def test_where_flock_does_nothing_two_processes_still_do_not_meet(hub: RunningHu
     finish(hub, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_killed_holder_of_a_soft_lock_does_not_block_the_next(hub: RunningHub, tmp_path: Path) -> None:
     site = tmp_path / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(NO_FLOCK.format("return None"))
-    hub.throttle(3 * MIB)
+    hub.throttle(5 * MIB)
     process = start(hub, tmp_path, PYTHONPATH=str(site))
     while hub.log.body_bytes() < 6 * MIB and process.poll() is None:
         time.sleep(0.02)
@@ -197,6 +202,7 @@ def test_a_killed_holder_of_a_soft_lock_does_not_block_the_next(hub: RunningHub,
     assert again.returncode == 0, out + err
 
 
+@pytest.mark.slow
 def test_a_clock_that_jumps_does_not_matter(hub: RunningHub, tmp_path: Path) -> None:
     site = tmp_path / "site"
     site.mkdir()
