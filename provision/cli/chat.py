@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from provision.chat.conversation import Conversation
     from provision.chat.storage import Keeper
     from provision.chat.types import Turn
+    from provision.smoke.types import ProfileName
 
 _CHAT = "Conversation"
 _FILES = "Transcripts"
@@ -58,6 +58,8 @@ def chat(
     smoke: Annotated[bool, typer.Option("--smoke", help="Check the deployment and give a verdict.")] = False,
     profile: Annotated[str, typer.Option("--profile", help="How thoroughly --smoke checks: quick, full or deep.")] = "quick",
     require_gpu: Annotated[bool, typer.Option("--require-gpu", help="--smoke fails when no layer is on a GPU.")] = False,
+    golden: Annotated[Path | None, typer.Option("--golden", help="--smoke compares with this fingerprint.")] = None,
+    save_golden: Annotated[Path | None, typer.Option("--save-golden", help="--smoke stores its fingerprint here.")] = None,
     python: Annotated[Path | None, typer.Option("--python", help="Python whose environment holds the engine.")] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing.")] = False,
     json: JsonOption = False,
@@ -75,7 +77,7 @@ def chat(
         },
     )  # fmt: skip
     if smoke:
-        return _smoke(wish, session, profile=profile, require_gpu=require_gpu)
+        return _smoke(wish, session, profile=profile, golden=golden, save_golden=save_golden, require_gpu=require_gpu)
     wish.check()
     if json_lines and json:
         raise UsageError("--json and --json-lines exclude each other", code="bad-option", hint="give one of them")
@@ -231,17 +233,23 @@ def _interactive(wish: Wish, session: Session) -> int:
     return ExitCode.OK
 
 
-def _smoke(wish: Wish, session: Session, *, profile: str, require_gpu: bool) -> Spoken:
+def _smoke(
+    wish: Wish, session: Session, *, profile: str, golden: Path | None, save_golden: Path | None, require_gpu: bool
+) -> Spoken:
     from provision.cli.chat_open import resolve
+    from provision.cli.smoke_view import render_smoke
+    from provision.smoke.service import run_smoke
 
     if profile not in ("quick", "full", "deep"):
         raise UsageError(f"--profile {profile!r} is not one of quick, full, deep", code="bad-option", hint="see --help")
     target = resolve(wish, session)
-    result = importlib.import_module("provision.smoke.service").run_smoke(
+    result = run_smoke(
         target.path,
-        llama_kwargs=dict(target.llama_kwargs),
-        profile=profile,
+        llama_kwargs=target.llama_kwargs,
+        profile=cast("ProfileName", profile),
         require_gpu=require_gpu,
+        golden=golden,
+        save_golden=save_golden,
         python=wish.python,
         settings=session.settings,
         reporter=session.reporter,
@@ -250,6 +258,5 @@ def _smoke(wish: Wish, session: Session, *, profile: str, require_gpu: bool) -> 
     bad = data["verdict"] == "fail"
     code = ExitCode.SMOKE if bad else ExitCode.OK
     return Spoken(
-        result=Result(command="chat", data=data, exit_code=code, status="error" if bad else "ok"),
-        render=importlib.import_module("provision.cli.smoke_view").render_smoke,
+        result=Result(command="chat", data=data, exit_code=code, status="error" if bad else "ok"), render=render_smoke
     )

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,37 +20,17 @@ from provision.errors import UsageError
 if TYPE_CHECKING:
     from provision.cli.chat import Wish
     from provision.recipes.schema import Recipe
+    from provision.recipes.target import ModelTarget
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """A model on this machine, and how to load it."""
-
-    path: Path
-    llama_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    recipe: Recipe | None = None
-
-
-def resolve(wish: Wish, session: Session) -> Target:
+def resolve(wish: Wish, session: Session) -> ModelTarget:
     """The model file behind what was typed, fetched when it is not here, with the arguments that fit this machine."""
-    found = _resolve(wish.model, session)
-    kwargs = dict(found.llama_kwargs)
-    if wish.ctx is not None:
-        kwargs["n_ctx"] = wish.ctx
-    if (layers := wish.layers()) is not None:
-        kwargs["n_gpu_layers"] = layers
-    return Target(path=found.path, llama_kwargs=kwargs, recipe=found.recipe)
+    from provision.recipes.target import resolve_model
 
-
-def _resolve(model: str, session: Session) -> Target:
-    if importlib.util.find_spec("provision.recipes.target") is not None:
-        target = importlib.import_module("provision.recipes.target")
-        found = target.resolve_model(model, settings=session.settings, reporter=session.reporter)
-        return Target(path=found.path, llama_kwargs=found.llama_kwargs, recipe=found.recipe)
-    path = Path(model).expanduser()
-    if not path.is_file():
-        raise UsageError(f"{model} is not a file", code="model-not-found", hint="give the path of a GGUF")
-    return Target(path=path, llama_kwargs={"n_ctx": 4096})
+    settings = replace(session.settings, offline=session.settings.offline or wish.offline)
+    found = resolve_model(wish.model, settings=settings, reporter=session.reporter, python=wish.python, n_ctx=wish.ctx)
+    layers = wish.layers()
+    return found if layers is None else replace(found, llama_kwargs={**found.llama_kwargs, "n_gpu_layers": layers})
 
 
 def open_conversation(wish: Wish, session: Session) -> tuple[Conversation, Keeper, tuple[str, ...]]:

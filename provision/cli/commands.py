@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from provision.cli import bundle, cache, chat, doctor, fetch, fit, install, lock, recipe, uninstall, up, verify
+from provision.cli import bundle, cache, chat, doctor, fetch, fit, install, lock, recipe, serve, uninstall, up, verify
 
 
 def register(app: typer.Typer) -> None:
@@ -20,4 +20,5 @@ def register(app: typer.Typer) -> None:
     bundle.register(app)
     cache.register(app)
     app.command("chat")(chat.chat)
+    app.command("serve")(serve.serve)
     app.command("uninstall")(uninstall.uninstall)
