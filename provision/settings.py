@@ -62,7 +62,7 @@ def read_settings(environ: Mapping[str, str], *, home: Path) -> Settings:
     cuda = value("CUDA_HOME", "CUDA_PATH")
     provision_home = path(own) if own else _default_provision_home(environ, home)
     return Settings(
-        environ={**_choices(provision_home, environ), **environ},
+        environ={**environ, **_choices(provision_home, environ)},
         home=home,
         provision_home=provision_home,
         hf_home=hf_home,
@@ -95,7 +95,7 @@ def _choices(provision_home: Path, environ: Mapping[str, str]) -> dict[str, str]
         chosen = json.loads((provision_home / CHOICES_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    if not isinstance(chosen, dict) or environ.get("CC") or environ.get("CXX"):
+    if not isinstance(chosen, dict) or any(environ.get(name, "").strip() for name in ("CC", "CXX")):
         return {}
     return {name: path for name in ("CC", "CXX") if isinstance(path := chosen.get(name), str) and Path(path).is_absolute()}
 

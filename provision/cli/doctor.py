@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from provision.host.doctor import Diagnosis
+    from provision.host.findings import Check
     from provision.host.types import Host
+    from provision.hub.checkup import EndpointReport
 
 _MARKS = {"error": "✗", "crashed": "✗", "warning": "!", "info": "·", "ok": "✓", "skipped": "-"}
 
@@ -38,6 +41,7 @@ def doctor(
     include_identifiers: Annotated[
         bool, typer.Option("--include-identifiers", help="Leave home folder, user name and GPU UUIDs in the output.")
     ] = False,
+    network: Annotated[bool, typer.Option("--network", help="Also ask the configured hub and ModelScope.")] = False,
     fix: Annotated[bool, typer.Option("--fix", help="Mend what needs no root and can be undone.")] = False,
     undo: Annotated[bool, typer.Option("--undo", help="With --fix: take everything back that --fix did.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="With --fix: print the plan and change nothing.")] = False,
@@ -47,17 +51,26 @@ def doctor(
     from provision.host.doctor import CHECKS, choose, diagnose
 
     session = open_session(json=json, progress=progress)
-    wanted = choose(CHECKS, only or ())
+    only = only or []
+    wanted = choose(CHECKS, only)
     if list_checks:
         rows = [{"id": check.id, "title": check.title, "about": check.about} for check in wanted]
         return Spoken(result=Result(command="doctor", data={"checks": rows}), render=_render_list)
     _check_combination(host=host, fix=fix, undo=undo, dry_run=dry_run)
-    mended = _undo(session) if undo else None
+    mended = None
+    if undo:
+        mended = _undo(session)
+        # A compiler that was chosen is no longer part of the settings.
+        session = open_session(json=json, progress=progress)
     machine = _read_host(host) if host is not None else _look(session, python)
     if fix and not undo:
         mended, machine = _fix(session, machine, python, dry_run=dry_run)
-    diagnosis = diagnose(machine, only=only or ())
+    reports = _ask_endpoints(session) if network else ()
+    checks = [_about_network(row, reports, session) if network and row.id == "network" else row for row in CHECKS]
+    diagnosis = diagnose(machine, only=only, checks=checks)
     data = _data(machine, diagnosis, identifiers=include_identifiers)
+    if network:
+        data["network"] = [report.to_data() for report in reports]
     if mended is not None:
         data["fix"] = mended
     result = Result(command="doctor", data=data)
@@ -103,6 +116,35 @@ def _undo(session: Session) -> dict[str, Any]:
     from provision.engine.mending import undo
 
     return {"plan": [], "done": [], "undone": list(undo(settings=session.settings, reporter=session.reporter))}
+
+
+def _ask_endpoints(session: Session) -> tuple[EndpointReport, ...]:
+    """All endpoints at the same time, each with a limit."""
+    from provision.host.side_by_side import Probes
+    from provision.hub.checkup import EndpointReport, check_endpoint, endpoints_of
+
+    settings = session.settings
+    if settings.offline:
+        return ()
+    probes = Probes(reporter=session.reporter)
+    running = [
+        (endpoint, source, probes.start(endpoint, 45.0, lambda e=endpoint, s=source: check_endpoint(e, s, settings=settings)))  # type: ignore[misc]
+        for endpoint, source in endpoints_of(settings)
+    ]
+    reports = []
+    for endpoint, source, probe in running:
+        report = probe.get()
+        problem = probe.failure or "no answer"
+        reports.append(report or EndpointReport(endpoint=endpoint, source=source, problem=problem))
+    probes.end()
+    return tuple(reports)
+
+
+def _about_network(row: Check, reports: tuple[EndpointReport, ...], session: Session) -> Check:
+    from provision.hub.checks_network import judge_endpoints
+
+    offline = session.settings.offline
+    return replace(row, judge=lambda host: judge_endpoints(reports, offline=offline))
 
 
 def _look(session: Session, python: Path | None) -> Host:

@@ -190,6 +190,11 @@ def judge_python(host: Host) -> list[Finding]:
     return [ok(f"{words} in {where}")]
 
 
+def judge_network_not_asked(host: Host) -> list[Finding]:
+    """The network is not part of a Host; `--network` puts an answer in this one's place."""
+    return [skipped("asked only with --network")]
+
+
 def judge_installer(host: Host) -> list[Finding]:
     uv = host.tool("uv")
     if host.python is not None and host.python.pip_version is not None:
@@ -263,6 +268,13 @@ CHECKS = (
         about="The interpreter the engine is installed into: a virtual environment, best of all. Distribution-managed ones "
         "(PEP 668) are left alone.",
         judge=judge_python,
+    ),
+    Check(
+        id="network",
+        title="Hub and mirrors",
+        about="Only with `--network`: the configured endpoint and ModelScope list one public repository and serve a few "
+        "MiB of one file. Reachable, sha256 promised, ranges served, where the bytes come from, latency and speed.",
+        judge=judge_network_not_asked,
     ),
     Check(id="installer", title="pip or uv", about="One of them installs packages.", judge=judge_installer),
 )
