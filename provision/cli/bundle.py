@@ -130,7 +130,7 @@ def _render_create(console: Console, data: Mapping[str, Any]) -> None:
     )
     console.print("\nnext, on a machine without internet:", markup=False)
     if data["path"].endswith(".tar"):
-        console.print(f"  tar -xOf {data['path']} install.py | python3 - --bundle {data['path']}", markup=False, soft_wrap=True)
+        console.print(f"  tar -xOf {data['path']} install.py | python3 - {data['path']}", markup=False, soft_wrap=True)
     else:
         console.print(f"  python3 {data['path']}/install.py", markup=False, soft_wrap=True)
 

@@ -63,18 +63,26 @@ def sync(
     """Make this machine equal to a lock: engine, packages, model, by hash; then prove it."""
     from pathlib import Path
 
+    from provision.recipes.deployment import hashes_of
+    from provision.recipes.uses import note_lock
+
     session = open_session(json=json, progress=progress)
-    return _report("sync", _deployment(session, Path(lock_file), python=python, frozen=frozen).sync())
+    deployment = _deployment(session, Path(lock_file), python=python, frozen=frozen)
+    report = deployment.sync()
+    if report.error is None:
+        note_lock(session.settings, path=Path(lock_file).absolute(), sha256=hashes_of(deployment.lock))
+    return _report("sync", report)
 
 
 def _lock(session: Session, recipe: str, output: Path, *, python: str | None) -> Spoken:
     import sys
     from pathlib import Path
 
-    from provision.recipes.deployment import lock_deployment, write_lock_file
+    from provision.recipes.deployment import hashes_of, lock_deployment, note_report, write_lock_file
     from provision.recipes.entry import real_rooms
     from provision.recipes.lockfile import write_lock
     from provision.recipes.target import understand
+    from provision.recipes.uses import note_lock
 
     target = Path(python or sys.executable)
     rooms = real_rooms(session.settings, python=target, reporter=session.reporter)
@@ -85,6 +93,8 @@ def _lock(session: Session, recipe: str, output: Path, *, python: str | None) ->
     error = report.error
     if made is not None:
         write_lock_file(output, write_lock(made))
+        note_lock(session.settings, path=output.absolute(), sha256=hashes_of(made))
+        note_report(report, python=target, settings=session.settings)
         data |= {"lock": made.to_data(), "written": str(output)}
     result = Result(
         command="lock",

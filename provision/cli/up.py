@@ -33,8 +33,10 @@ def up(
     progress: ProgressOption = "auto",
 ) -> Spoken:
     """doctor, install, fit, fetch and smoke test in one; run it again and it goes on where it stopped."""
+    import sys
     from pathlib import Path
 
+    from provision.recipes.deployment import note_report
     from provision.recipes.entry import real_rooms
     from provision.recipes.target import understand
     from provision.recipes.up import run_up
@@ -48,6 +50,8 @@ def up(
         return Spoken(result=Result(command="up", data=data), render=_render_plan)
     report = run_up(wanted, rooms=rooms, reporter=session.reporter)
     error = report.error
+    if error is None:
+        note_report(report, python=Path(python or sys.executable), settings=session.settings)
     result = Result(
         command="up",
         data=report.to_data(),

@@ -19,6 +19,7 @@ from provision.fetch.layout import cache_home, local_home, ref_file
 from provision.fetch.limit import RateLimit
 from provision.fetch.partial import read_boot_id
 from provision.fetch.pieces import piece_size_for
+from provision.fetch.placed import note_placed
 from provision.fetch.sources import Offer
 from provision.fetch.store import Attested, write_text
 from provision.fetch.types import MAX_CONNECTIONS, FetchedFile, FetchPlan, FetchResult, FetchWish, PlannedFile
@@ -72,7 +73,10 @@ def fetch(ref: RepoRef, wish: FetchWish, *, settings: Settings, reporter: Report
     for planned in plan.files:
         offers = _offers(planned.file, prepared.listings, settings)
         trusted = [offer for offer in offers if offer.origin not in means.distrusted]
-        done.append(download(planned, trusted or offers, means))
+        fetched = download(planned, trusted or offers, means)
+        done.append(fetched)
+        if wish.local_dir is None and fetched.sha256 is not None and fetched.action != "kept":
+            note_placed(settings, sha256=fetched.sha256, path=planned.home.final)
     if wish.local_dir is None and not offline:
         _write_refs(plan, settings)
     return FetchResult(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import tempfile
 import tomllib
 from pathlib import Path
@@ -12,14 +11,22 @@ from typing import Any
 
 from provision.errors import IntegrityError, MachineError
 from provision.events import Progress, ProgressEnded, Reporter
+from provision.fetch.disk import require_space
+from provision.fetch.layout import cache_home, ref_file
+from provision.fetch.placed import note_placed
+from provision.fetch.store import point, write_text
+from provision.fetch.types import FileHome
+from provision.models.types import RepoFile
 from provision.recipes.bundling import LOCK_PATH, MODEL, WHEELS
 from provision.recipes.children.install import Bundle, BundleDamaged
+from provision.recipes.deployment import hashes_of
 from provision.recipes.entry import real_rooms
 from provision.recipes.lockfile import Lock, LockedFile, parse_lock
 from provision.recipes.observe import placed_model
 from provision.recipes.syncing import Deployment, SyncReport
+from provision.recipes.uses import note_deployment
 from provision.settings import Settings
-from provision.units import MIB, format_bytes
+from provision.units import MIB
 
 _CHUNK = MIB
 
@@ -64,7 +71,7 @@ def install_bundle(path: Path, *, python: Path, settings: Settings, reporter: Re
         for entry in bundle.files:
             if entry["path"].startswith(f"{WHEELS}/"):
                 bundle.extract(entry["path"], wheels)
-        return Deployment(
+        report = Deployment(
             lock=lock,
             folder=path if path.is_dir() else path.parent,
             python=python,
@@ -74,6 +81,9 @@ def install_bundle(path: Path, *, python: Path, settings: Settings, reporter: Re
             frozen=True,
             links=wheels,
         ).sync()
+    if report.error is None:
+        note_deployment(settings, python=python, recipe=lock.recipe.name, sha256=hashes_of(lock))
+    return report
 
 
 def bundled_lock(bundle: Bundle) -> Lock:
@@ -91,27 +101,35 @@ def _place_model(bundle: Bundle, lock: Lock, *, settings: Settings, reporter: Re
     total = sum(file.size_bytes for file in lock.model.files)
     done = 0
     for file in lock.model.files:
-        final, pointer = _home(lock, file, settings)
+        home = _home(lock, file, settings)
+        final = home.final if home is not None else placed_model(settings, file)
         if not (final.is_file() and final.stat().st_size == file.size_bytes):
-            _require_space(final, file.size_bytes)
+            require_space(final.parent, file.size_bytes)
             _copy(bundle, f"{MODEL}/{file.path}", file, final, reporter=reporter, done=done, total=total)
+            note_placed(settings, sha256=file.sha256, path=final)
         done += file.size_bytes
-        if pointer is not None:
-            _point(pointer, final)
+        if home is not None:
+            point(home)
+    _remember_revision(lock, settings)
     reporter(ProgressEnded(task="model"))
 
 
-def _home(lock: Lock, file: LockedFile, settings: Settings) -> tuple[Path, Path | None]:
-    """(file, snapshot's symlink) in the Hugging Face cache, or our own folder for a model of no repository."""
+def _home(lock: Lock, file: LockedFile, settings: Settings) -> FileHome | None:
+    """The file's place in the Hugging Face cache; None for a model of no repository."""
     model = lock.model
     if model.repo is None or model.commit is None:
-        return placed_model(settings, file), None
-    from provision.fetch.layout import cache_home
-    from provision.models.types import RepoFile
-
+        return None
     entry = RepoFile(path=file.path, size_bytes=file.size_bytes, sha256=file.sha256)
-    home = cache_home(settings.hf_hub_cache, model.repo, model.commit, entry)
-    return home.final, home.pointer
+    return cache_home(settings.hf_hub_cache, model.repo, model.commit, entry)
+
+
+def _remember_revision(lock: Lock, settings: Settings) -> None:
+    """What `main` means, for programs that look models up by it; an older answer is left alone."""
+    if lock.model.repo is None or lock.model.commit is None:
+        return
+    main = ref_file(settings.hf_hub_cache, lock.model.repo, "main")
+    if main is not None and not main.exists():
+        write_text(main, lock.model.commit)
 
 
 def _copy(bundle: Bundle, name: str, file: LockedFile, final: Path, *, reporter: Reporter, done: int, total: int) -> None:
@@ -134,25 +152,3 @@ def _copy(bundle: Bundle, name: str, file: LockedFile, final: Path, *, reporter:
         raise MachineError(f"cannot write {final}: {error.strerror}", code="cannot-write", hint="df -h") from error
     finally:
         part.unlink(missing_ok=True)
-
-
-def _point(pointer: Path, final: Path) -> None:
-    pointer.parent.mkdir(parents=True, exist_ok=True)
-    wanted = os.path.relpath(final, pointer.parent)
-    if pointer.is_symlink() and os.readlink(pointer) == wanted:
-        return
-    fresh = pointer.with_name(f".{pointer.name}.{os.getpid()}.link")
-    fresh.unlink(missing_ok=True)
-    os.symlink(wanted, fresh)
-    os.replace(fresh, pointer)
-
-
-def _require_space(final: Path, needed: int) -> None:
-    folder = next(parent for parent in final.parents if parent.exists())
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise MachineError(
-            f"the model needs {format_bytes(needed)} in {folder}, {format_bytes(free)} are free",
-            code="disk-full",
-            hint="choose another disk: HF_HUB_CACHE=/other/disk",
-        )

@@ -65,6 +65,7 @@ def create_bundle(
         about = {
             "name": lock.recipe.name,
             "target": platform,
+            "python": _python(),
             "tree_sha256": lock.tree_sha256,
             "bootstrap": [item.path for item in items if item.path.startswith(f"{BOOTSTRAP}/")],
         }
@@ -163,14 +164,19 @@ def _model_items(lock: Lock, *, folder: Path, settings: Settings) -> list[Item]:
     return [Item(path=f"{MODEL}/{name}", source=path, sha256=hashes[name]) for name, path in pairs]
 
 
+def _python() -> str:
+    """Wheels with native code (numpy, pydantic-core) are for one minor version of Python: the one that made the bundle."""
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
 def _readme(lock: Lock, destination: Path) -> str:
     how = (
-        f"tar -xOf {destination.name} install.py | python3 - --bundle {destination.name}"
+        f"tar -xOf {destination.name} install.py | python3 - {destination.name}"
         if destination.suffix == ".tar"
         else "python3 install.py"
     )
     return (
         f"{lock.recipe.name}, proven on {lock.hardware.name}, smoke test: {lock.smoke.verdict}\n\n"
-        f"Install it on a machine of that kind, without internet; only Python 3.11 or newer is needed:\n\n    {how}\n\n"
+        f"Install it on a machine of that kind, without internet; only Python {_python()} is needed:\n\n    {how}\n\n"
         "Every byte is checked first. The licence of the model is the one its recipe names.\n"
     )

@@ -18,7 +18,8 @@ from threading import Lock
 from typing import Any, Literal
 
 from provision.events import Progress, ProgressEnded, Reporter
-from provision.recipes.uses import Use, forget_placed, placed, uses
+from provision.fetch.placed import forget_placed, placed
+from provision.recipes.uses import Use, uses
 from provision.settings import Settings
 from provision.units import MIB
 

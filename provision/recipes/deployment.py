@@ -16,6 +16,7 @@ from provision.recipes.pins import ENGINE_PACKAGE, archives, installed_packages
 from provision.recipes.rooms import Rooms
 from provision.recipes.target import Wanted
 from provision.recipes.up import UpReport, run_up
+from provision.recipes.uses import note_deployment
 from provision.settings import Settings
 
 _TEMPLATE_KEY = "tokenizer.chat_template"
@@ -35,6 +36,21 @@ def lock_deployment(
     model = model_of(wanted.recipe, report, files=files, template=_template(path))
     pinned = archives(python, pins, env=settings.environ)
     return report, make_lock(wanted.recipe, report, model=model, packages=packages, archives=pinned)
+
+
+def note_report(report: UpReport, *, python: Path, settings: Settings) -> None:
+    """Leave a note that `python`'s environment now needs this model and this wheel."""
+    hashes = [file["sha256"] for file in (report.fetched or {}).get("files", ()) if file["sha256"]]
+    wheel = (report.install or {}).get("wheel")
+    if wheel:
+        hashes.append(wheel["sha256"])
+    note_deployment(settings, python=python, recipe=report.recipe, sha256=hashes)
+
+
+def hashes_of(lock: Lock) -> list[str]:
+    """sha256 of every file the lock names that a cache may hold."""
+    wheel = [lock.engine.wheel.sha256] if lock.engine.wheel else []
+    return [*(file.sha256 for file in lock.model.files), *wheel]
 
 
 def write_lock_file(path: Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Who needs what: deployments and locks leave a note here, so that `cache gc` knows what nothing refers to any more.
+"""Who needs what: deployments and locks leave a note, so that `cache gc` knows what nothing refers to any more.
 
 A note lives as long as what it speaks of: a deployment while its Python exists, a lock while its file exists.
 """
@@ -37,22 +37,6 @@ def note_deployment(settings: Settings, *, python: Path, recipe: str, sha256: It
 def note_lock(settings: Settings, *, path: Path, sha256: Iterable[str]) -> None:
     """The lock at `path` names these files."""
     _write(settings, "lock", str(path), {"path": str(path), "sha256": sorted(set(sha256))})
-
-
-def note_placed(settings: Settings, *, sha256: str, path: Path) -> None:
-    """This file is here because we put it here; only such files are ours to remove."""
-    _write(settings, "placed", sha256, {"sha256": sha256, "path": str(path)})
-
-
-def forget_placed(settings: Settings, sha256: str) -> None:
-    """The file is gone."""
-    with contextlib.suppress(OSError):
-        _file(settings, "placed", sha256).unlink()
-
-
-def placed(settings: Settings) -> dict[str, str]:
-    """sha256 to path of everything we placed."""
-    return {note["sha256"]: note["path"] for note in _read(settings, "placed") if {"sha256", "path"} <= note.keys()}
 
 
 def uses(settings: Settings) -> tuple[Use, ...]:

@@ -1,7 +1,7 @@
-"""Installs a provision bundle on a machine without internet. Needs Python 3.11 or newer and nothing else.
+"""Installs a provision bundle on a machine without internet. Needs the Python it was made with and nothing else.
 
     python3 install.py                          from the bundle's own folder
-    python3 install.py --bundle FILE.tar        from a bundle that is one file
+    python3 install.py FILE.tar                 from a bundle that is one file
     python3 install.py --into DIR               where the new environment goes (default: ./provision-NAME)
 
 A bundle is a folder or an uncompressed tar with the same content: `bundle.json` lists every file with its size and
@@ -211,7 +211,7 @@ def _padded(size: int) -> int:
 def _main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description="Install a provision bundle without internet.")
     here = Path(__file__).resolve().parent if "__file__" in globals() else Path.cwd()
-    parser.add_argument("--bundle", type=Path, default=here, help="the bundle: its folder, or one .tar file")
+    parser.add_argument("bundle", type=Path, nargs="?", default=here, help="the bundle: its folder, or one .tar file")
     parser.add_argument("--into", type=Path, help="folder of the new environment")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     options = parser.parse_args(argv)
@@ -221,6 +221,9 @@ def _main(argv: list[str]) -> int:
         bundle = Bundle(options.bundle)
         _say(f"checking {len(bundle.files)} files of {bundle.manifest['name']} ...")
         bundle.verify()
+        wanted, ours = bundle.manifest["python"], f"{sys.version_info.major}.{sys.version_info.minor}"
+        if ours != wanted:
+            return _stop(3, f"the wheels of this bundle are for Python {wanted}, this is {ours}", f"python{wanted} install.py")
     except BundleDamaged as error:
         return _stop(8, str(error), "copy the bundle again from where it was made")
     into = (options.into or Path(f"provision-{bundle.manifest['name']}")).absolute()

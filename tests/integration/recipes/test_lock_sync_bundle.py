@@ -115,6 +115,14 @@ def test_a_bundle_installs_without_network_from_a_read_only_medium(machine: Mach
     assert envelope["data"]["verdict"] == "pass"
     assert envelope["data"]["tree_sha256"] == made["tree_sha256"]
     assert envelope["data"]["differences"] == []
+    # What was installed stays: `up` without network finds everything in place.
+    up = ["unshare", "-rn", str(home / "engine" / "bin" / "provision"), "up", f"{REPO}:Q8_0", "--json"]
+    done = subprocess.run(
+        up, capture_output=True, env=private_environ(home, HF_HUB_OFFLINE="1"), cwd=home, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stdout.decode()[-2000:]
+    steps = {step["name"]: step["status"] for step in json.loads(done.stdout)["data"]["steps"]}
+    assert (steps["install"], steps["fetch"]) == ("kept", "kept")
 
 
 def test_one_corrupt_byte_anywhere_in_a_bundle_is_refused_by_name(machine: Machine, locked: Path, tmp_path: Path) -> None:
@@ -136,7 +144,6 @@ def test_one_corrupt_byte_anywhere_in_a_bundle_is_refused_by_name(machine: Machi
             [
                 sys.executable,
                 str(tmp_path / "demo" / "install.py"),
-                "--bundle",
                 str(tmp_path / "demo.tar"),
                 "--into",
                 str(home / "e"),

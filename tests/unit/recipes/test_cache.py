@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from provision.events import Event, Progress, silent
+from provision.fetch.placed import note_placed
 from provision.recipes.cache import list_cache, removable, remove, verify_cache
-from provision.recipes.uses import note_deployment, note_lock, note_placed, uses
+from provision.recipes.uses import note_deployment, note_lock, uses
 from provision.settings import Settings, read_settings
 
 
