@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from provision.cli import bundle, cache, chat, doctor, fetch, fit, install, lock, recipe, serve, uninstall, up, verify
+from provision.cli import bench, bundle, cache, chat, doctor, fetch, fit, install, lock, recipe, serve, uninstall, up, verify
 
 
 def register(app: typer.Typer) -> None:
@@ -21,4 +21,5 @@ def register(app: typer.Typer) -> None:
     cache.register(app)
     app.command("chat")(chat.chat)
     app.command("serve")(serve.serve)
+    app.command("bench")(bench.bench)
     app.command("uninstall")(uninstall.uninstall)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,19 @@ if TYPE_CHECKING:
 _MARKS = {"pass": "✓", "warn": "!", "fail": "✗", "skip": "-"}
 
 
+def _say(console: Console, head: str, text: str) -> None:
+    """`text` beside `head`, its further lines indented as far."""
+    lines = textwrap.wrap(text, max(30, console.width - len(head)), break_long_words=False, break_on_hyphens=False) or [""]
+    for index, line in enumerate(lines):
+        console.print((head if index == 0 else " " * len(head)) + line, markup=False, highlight=False, soft_wrap=True)
+
+
 def render_smoke(console: Console, data: Mapping[str, Any]) -> None:
     """Print `data` of `chat --smoke`: every check with a mark, remedies under what is wrong, the summary line last."""
     for check in data["checks"]:
-        console.print(f"{_MARKS[check['status']]} {check['id']:<18} {check['summary']}", markup=False, highlight=False)
+        _say(console, f"{_MARKS[check['status']]} {check['id']:<18} ", check["summary"])
         if check["remedy"] and check["status"] in ("warn", "fail"):
-            console.print(f"  → {check['remedy']}", markup=False, highlight=False)
+            _say(console, " " * 21 + "→ ", check["remedy"])
     if data.get("answer"):
-        console.print(f"answer: {data['answer']}", markup=False, highlight=False)
+        _say(console, f"  {'answer':<18} ", data["answer"])
     console.print(data["line"], markup=False, highlight=False)

@@ -120,13 +120,13 @@ def cpu_flags() -> list[str]:
     return []
 
 
-def clear(llm: llama_cpp.Llama) -> None:
+def clear(llm: Any) -> None:
     """Forget everything: a reused prefix would change batch shapes, and with them the last digits of logits."""
     lib.llama_memory_clear(lib.llama_get_memory(llm._ctx.ctx), True)
     llm.reset()
 
 
-def decode(llm: llama_cpp.Llama, ids: Sequence[int], *, start: int, all_logits: bool) -> Iterator[Logits]:
+def decode(llm: Any, ids: Sequence[int], *, start: int, all_logits: bool) -> Iterator[Logits]:
     """Decode `ids` at positions from `start`, one batch; yields logits `[n_vocab]` of every (or of the last) token."""
     n_vocab, count = llm.n_vocab(), len(ids)
     batch = lib.llama_batch_init(count, 0, 1)
@@ -149,7 +149,7 @@ def decode(llm: llama_cpp.Llama, ids: Sequence[int], *, start: int, all_logits: 
         lib.llama_batch_free(batch)
 
 
-def batch_logits(llm: llama_cpp.Llama, ids: Sequence[int]) -> Logits:
+def batch_logits(llm: Any, ids: Sequence[int]) -> Logits:
     """Logits `[len(ids), n_vocab]` of a fresh context that reads `ids` in batches as large as it allows."""
     clear(llm)
     step = min(llm.n_batch, 512)
@@ -160,7 +160,7 @@ def batch_logits(llm: llama_cpp.Llama, ids: Sequence[int]) -> Logits:
     return np.stack(rows)
 
 
-def single_logits(llm: llama_cpp.Llama, ids: Sequence[int], *, limit_s: float) -> Logits:
+def single_logits(llm: Any, ids: Sequence[int], *, limit_s: float) -> Logits:
     """Logits of `ids` decoded one by one from an empty context; fewer rows than ids when `limit_s` runs out."""
     clear(llm)
     began = time.monotonic()
@@ -189,29 +189,29 @@ def compare(reference: Logits, other: Logits) -> dict[str, float | None]:
     return {"nmse": nmse, "argmax": argmax, "kl": float((np.exp(left) * (left - right)).sum(-1).mean())}
 
 
-def speed(llm: llama_cpp.Llama, *, n_prompt: int, n_generate: int, repetitions: int) -> dict[str, list[float]]:
-    """Tokens/s of each repetition as llama-bench measures them: prompt of `n_prompt` tokens from an empty context in
-    batches of n_batch, then `n_generate` single tokens from an empty context; one unmeasured round warms up."""
+def speed(llm: Any, *, n_prompt: int, n_generate: int, repetitions: int) -> dict[str, list[float]]:
+    """Tokens/s of each repetition as llama-bench measures them: a prompt of random tokens from an empty context in batches
+    of n_batch, then single random tokens from an empty context; one round that is not counted warms up."""
     n_prompt, n_generate = (min(count, llm.n_ctx() - 1) for count in (n_prompt, n_generate))
-    token = lib.llama_vocab_bos(llm._model.vocab)
-    token = token if token >= 0 else 0
+    draw = np.random.default_rng(0)
     answer: dict[str, list[float]] = {"pp": [], "tg": []}
     for repetition in range(repetitions + 1):
+        ids = draw.integers(0, llm.n_vocab(), n_prompt).tolist()
         clear(llm)
         began = time.perf_counter()
         for start in range(0, n_prompt, llm.n_batch):
-            list(decode(llm, [token] * min(llm.n_batch, n_prompt - start), start=start, all_logits=False))
+            list(decode(llm, ids[start : start + llm.n_batch], start=start, all_logits=False))
         lib.llama_synchronize(llm._ctx.ctx)
         prompt_s = time.perf_counter() - began
         clear(llm)
-        count = n_generate if repetition else min(4, n_generate)
+        ids = draw.integers(0, llm.n_vocab(), n_generate if repetition else min(4, n_generate)).tolist()
         began = time.perf_counter()
-        for index in range(count):
+        for index, token in enumerate(ids):
             list(decode(llm, [token], start=index, all_logits=False))
         lib.llama_synchronize(llm._ctx.ctx)
         if repetition:
             answer["pp"].append(n_prompt / prompt_s)
-            answer["tg"].append(count / (time.perf_counter() - began))
+            answer["tg"].append(len(ids) / (time.perf_counter() - began))
     clear(llm)
     return answer
 
