@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from provision.fit.compute import compute_bytes, input_bytes
 from provision.fit.context import context_by_layer
@@ -54,30 +54,51 @@ def estimate(
     return Estimate(devices=tuple(devices), host=host, estimator="analytic", notes=shape.assumptions)
 
 
-def _on_device(shape: ModelShape, settings: RunSettings, placement: Placement, context: list[int], device: int | None) -> Usage:
+def _on_device(shape: ModelShape, settings: RunSettings, placement: Placement, context: list[int], device: int) -> Usage:
     mine = [index for index, owner in enumerate(placement.layers) if owner == device]
     has_output = placement.output == device
-    if not mine and not has_output:
-        return Usage()
+    left_behind = [index for index, owner in enumerate(placement.layers) if owner is None]
+    compute = 0
+    if mine or has_output:
+        compute = compute_bytes(shape, settings, layers=mine, has_output=has_output)
+    if device == 0 and (left_behind or placement.output is None):
+        compute = max(compute, _borrowed(shape, settings, placement, left_behind))
+    if compute and _pipelined(placement, settings, shape):
+        # src/llama-context.cpp: with several GPUs and everything offloaded the inputs are kept four times.
+        compute += 3 * input_bytes(shape, settings)
     model = sum(shape.layers[index].weight_bytes for index in mine)
     if has_output:
         # A tied output is the embedding once more, because the input layer never leaves main memory.
-        model += shape.output_bytes + (shape.tied_bytes if device is not None else 0)
-    cache = sum(context[index] for index in mine) if settings.offload_kqv or device is None else 0
-    compute = compute_bytes(shape, settings, layers=mine, has_output=has_output)
-    if _pipelined(placement, settings, shape) and device is not None:
-        # src/llama-context.cpp: with several GPUs and everything offloaded the inputs are kept four times.
-        compute += 3 * input_bytes(shape, settings)
+        model += shape.output_bytes + shape.tied_bytes
+    cache = sum(context[index] for index in mine) if settings.offload_kqv else 0
     return Usage(model_bytes=model, context_bytes=cache, compute_bytes=compute)
 
 
+def _borrowed(shape: ModelShape, settings: RunSettings, placement: Placement, left_behind: list[int]) -> int:
+    """What the first GPU needs to lend a hand: `op_offload` copies weights of main memory there for large batches."""
+    every = range(shape.n_layers)
+    attention_free = replace(settings, flash_attn=True)
+    copies = [shape.layers[index].largest_tensor_bytes for index in left_behind]
+    if placement.output is None:
+        copies.append(shape.tied_bytes or shape.output_bytes)
+    return compute_bytes(shape, attention_free, layers=every, has_output=True) + max(copies, default=0)
+
+
 def _on_host(shape: ModelShape, settings: RunSettings, placement: Placement, context: list[int], n_devices: int) -> Usage:
-    usage = _on_device(shape, settings, placement, context, None)
-    cache = usage.context_bytes
-    if not settings.offload_kqv:
-        cache = sum(context)
-    compute = max(usage.compute_bytes, input_bytes(shape, settings) if n_devices else 0)
-    return Usage(model_bytes=usage.model_bytes + shape.input_bytes, context_bytes=cache, compute_bytes=compute)
+    mine = [index for index, owner in enumerate(placement.layers) if owner is None]
+    has_output = placement.output is None
+    model = shape.input_bytes + sum(shape.layers[index].weight_bytes for index in mine)
+    if has_output:
+        model += shape.output_bytes
+    cache = sum(context[index] for index in mine) if settings.offload_kqv else sum(context)
+    if not n_devices:
+        compute = compute_bytes(shape, settings, layers=mine, has_output=has_output)
+    else:
+        compute = input_bytes(shape, settings)
+        if (mine or not settings.offload_kqv) and not settings.flash_attn:
+            # The products of attention stay where the cache is; the rest goes to the GPU in large batches.
+            compute = max(compute, compute_bytes(shape, settings, layers=mine or range(shape.n_layers), has_output=False))
+    return Usage(model_bytes=model, context_bytes=cache, compute_bytes=compute)
 
 
 def _pipelined(placement: Placement, settings: RunSettings, shape: ModelShape) -> bool:
@@ -86,9 +107,4 @@ def _pipelined(placement: Placement, settings: RunSettings, shape: ModelShape) -
 
 
 def _grown(usage: Usage, model_bytes: int) -> Usage:
-    return Usage(
-        model_bytes=usage.model_bytes + model_bytes,
-        context_bytes=usage.context_bytes,
-        compute_bytes=usage.compute_bytes,
-        repacked_bytes=usage.repacked_bytes,
-    )
+    return replace(usage, model_bytes=usage.model_bytes + model_bytes)

@@ -14,6 +14,9 @@ from provision.fit.types import RunSettings
 from provision.gguf.shape import LayerShape, ModelShape
 
 _F32 = 4
+_FLOATS = frozenset({"f32", "f16", "bf16"})
+_SMALL_INPUTS = 8
+"""Token ids, positions, output ids and the like, per token."""
 
 
 def batch_tokens(settings: RunSettings) -> int:
@@ -27,16 +30,29 @@ def compute_bytes(
     """Bytes of one device's compute buffer when it runs `layers` (None: all) and, with `has_output`, the output layer."""
     tokens = batch_tokens(settings)
     mine = [shape.layers[index] for index in (range(len(shape.layers)) if layers is None else layers)]
-    output = _F32 * tokens * (shape.n_vocab + 2 * shape.n_embd) if has_output else 0
+    output = _output_bytes(shape, settings) if has_output else 0
     widest = max((_layer_bytes(shape, layer, settings) for layer in mine), default=0)
     masks = mask_bytes(shape, settings, mine)
     return max(output, masks + widest) + _F32 * tokens
 
 
+def _output_bytes(shape: ModelShape, settings: RunSettings) -> int:
+    """The logits of the whole batch, the stream before them, and what still lies between the two."""
+    wide = shape.n_vocab * (2 if shape.architecture == "chameleon" else 1) + 2 * shape.n_embd
+    if settings.type_k not in _FLOATS:
+        wide += shape.n_embd  # the stream is rotated before it is quantized, and leaves a hole
+    if shape.has_shared_expert:
+        wide += (shape.n_expert_used + 2) * shape.n_embd
+    return _F32 * batch_tokens(settings) * wide
+
+
 def mask_bytes(shape: ModelShape, settings: RunSettings, layers: Sequence[LayerShape]) -> int:
     """Bytes of the attention masks: one for full layers, one for windowed ones; half as wide with flash attention."""
-    width = 2 if settings.flash_attn else 4
+    width = 2 if settings.flash_attn and not shape.explicit_attention else 4
     total = 0
+    if shape.indexer_layers:
+        # The index has a mask of its own, and scores every cell in F32.
+        total += cells(settings) * settings.n_seq_max * batch_tokens(settings) * (width + _F32)
     if any(layer.owns_kv and not layer.windowed for layer in layers):
         total += cells(settings) * settings.n_seq_max * batch_tokens(settings) * width
     if any(layer.owns_kv and layer.windowed for layer in layers):
@@ -50,16 +66,18 @@ def input_bytes(shape: ModelShape, settings: RunSettings) -> int:
 
 
 def _layer_bytes(shape: ModelShape, layer: LayerShape, settings: RunSettings) -> int:
-    tokens, n_embd = batch_tokens(settings), shape.n_embd
+    """The widest moment of one block: four copies of the stream, and either attention's or the feed-forward part's tensors."""
+    tokens = batch_tokens(settings)
     attention = 0
     if layer.owns_kv:
-        wide = 2 * n_embd + layer.n_head * layer.head_k + layer.k_elements + layer.v_elements
-        attention = _F32 * tokens * wide
-        if not settings.flash_attn:
+        attention = layer.n_head * layer.head_k + layer.k_elements + layer.v_elements
+        if shape.is_mla:
+            attention = layer.n_head * (layer.head_k + layer.head_v + shape.mla_query)
+        if not settings.flash_attn or shape.explicit_attention:
             span = window_cells(shape, settings) if layer.windowed else cells(settings)
-            attention += _F32 * tokens * span * layer.n_head
-    feed_forward = _F32 * tokens * (2 * n_embd + 2 * layer.n_ff)
+            attention += span * layer.n_head
+    # gate, up and their product
+    feed_forward = 3 * layer.n_ff
     if shape.n_expert:
-        experts = shape.n_expert_used * (2 * shape.n_ff_exp + n_embd)
-        feed_forward = max(feed_forward, _F32 * tokens * (2 * n_embd + experts))
-    return max(attention, feed_forward)
+        feed_forward = max(feed_forward, shape.n_expert_used * max(3 * shape.n_ff_exp, shape.n_embd))
+    return _F32 * tokens * (4 * shape.n_embd + max(attention, feed_forward) + _SMALL_INPUTS)

@@ -20,7 +20,14 @@ def scaled(shape: ModelShape, base: ModelSet, other: ModelSet) -> ModelShape:
         return shape
     return replace(
         shape,
-        layers=tuple(replace(layer, weight_bytes=round(layer.weight_bytes * ratio)) for layer in shape.layers),
+        layers=tuple(
+            replace(
+                layer,
+                weight_bytes=round(layer.weight_bytes * ratio),
+                largest_tensor_bytes=round(layer.largest_tensor_bytes * ratio),
+            )
+            for layer in shape.layers
+        ),
         input_bytes=round(shape.input_bytes * ratio),
         output_bytes=round(shape.output_bytes * ratio),
         tied_bytes=round(shape.tied_bytes * ratio),

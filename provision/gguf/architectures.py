@@ -59,6 +59,12 @@ RECURRENT_WITHOUT_KV_HEADS_AND_FFN = frozenset({"nemotron_h", "nemotron_h_moe"})
 FULL_ATTENTION_INTERVAL = {"qwen3next": 4, "qwen35": 4, "qwen35moe": 4, "qwen4exp": 4, "minimax-01": 8}
 RECURRENT_AND_ATTENTION = frozenset({"falcon-h1"})
 
+# Which formula the state of a recurrent layer follows; the rest is Mamba's (`n_embd_r`, `n_embd_s` of src/llama-hparams.cpp).
+RWKV = frozenset({"rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7"})
+SHORT_CONVOLUTION = frozenset({"lfm2", "lfm2moe"})
+KDA = frozenset({"kimi-linear", "kimi-k3", "bailingmoe3", "glm5-next"})
+UNGROUPED_STATE = frozenset({"mamba", "jamba"})
+
 # The first n layers own a KV cache, the others reuse theirs.
 KV_FROM_START = {"gemma3n": 20}
 SHARED_KV = frozenset({"gemma4"})
@@ -85,6 +91,8 @@ UNMODELLED = {
     "dots3note": "its windowed latent cache is counted as a plain one",
     "glm5-next": "its pooled index is not counted",
     "qwen4exp": "its index and n-gram state are not counted",
+    "minimax-01": "the decay matrices of its linear attention are not counted",
+    "chameleon": "its masked logits are counted once more",
     "t5": "its cross attention is not counted",
     "graniteswitch": "its router layer is not counted",
     "dflash": "it is a draft model",
@@ -93,6 +101,8 @@ UNMODELLED = {
     "qwen3tts": "it is no text model",
     "pockettts": "it is no text model",
 }
+
+EXPLICIT_ATTENTION = frozenset({"grok"})
 
 _PLAIN = frozenset(
     {

@@ -30,6 +30,7 @@ class LayerShape:
     n_ff: int
     weight_bytes: int
     """Bytes of the block's tensors that the engine loads."""
+    largest_tensor_bytes: int
 
     @property
     def k_elements(self) -> int:
@@ -56,6 +57,8 @@ class ModelShape:
     window: int
     """Tokens of the sliding window, 0 without one."""
     is_mla: bool
+    mla_query: int
+    """Elements per head of latent attention besides its wide query and value: the query, and its part without position."""
     indexer_head: int
     indexer_layers: frozenset[int]
     recurrent_r: int
@@ -64,6 +67,9 @@ class ModelShape:
     n_expert: int
     n_expert_used: int
     n_ff_exp: int
+    has_shared_expert: bool
+    explicit_attention: bool
+    """The engine computes attention without flash attention whatever it is told."""
     input_bytes: int
     """Tensors of the input layer, which always stay in main memory."""
     output_bytes: int
@@ -130,7 +136,7 @@ class _Reader:
             self.notes.append(f"architecture {self.arch!r}: {arch.UNMODELLED[self.arch]}")
         windowed, window = self._windows()
         recurrent = self._recurrent()
-        blocks, inputs, outputs = self._weights()
+        blocks, largest, inputs, outputs = self._weights()
         tied = self._tied()
         head_k, head_v = self._head("key_length"), self._head("value_length")
         head_k_window = self.integer("attention.key_length_swa") or head_k
@@ -147,6 +153,7 @@ class _Reader:
                 recurrent=recurrent[index],
                 n_ff=self.ff[index],
                 weight_bytes=blocks[index],
+                largest_tensor_bytes=largest[index],
             )
             for index in range(self.n_layers)
         )
@@ -161,6 +168,7 @@ class _Reader:
             layers=layers,
             window=window if any(windowed) else 0,
             is_mla=bool(self.integer("attention.key_length_mla")) and bool(self.integer("attention.value_length_mla")),
+            mla_query=self._mla_query(),
             indexer_head=self.integer("attention.indexer.key_length") or 0,
             indexer_layers=self._indexers(),
             recurrent_r=state_r,
@@ -168,6 +176,8 @@ class _Reader:
             n_expert=self.integer("expert_count") or 0,
             n_expert_used=max(self.per_layer("expert_used_count")),
             n_ff_exp=max(self.per_layer("expert_feed_forward_length", default=self.ff)),
+            has_shared_expert=self._has_shared_expert(),
+            explicit_attention=self.arch in arch.EXPLICIT_ATTENTION,
             input_bytes=inputs,
             output_bytes=outputs,
             tied_bytes=tied,
@@ -263,22 +273,19 @@ class _Reader:
         d_conv = self.integer("ssm.conv_kernel") or 0
         d_inner = self.integer("ssm.inner_size") or 0
         d_state = self.integer("ssm.state_size") or 0
-        groups = self.integer("ssm.group_count") or 0
-        head = self.heads[0] if self.heads else 0
-        wkv = self.integer("wkv.head_size")
-        cache = self.integer("shortconv.l_cache")
-        kda = self.integer("kda.head_dim")
-        conv = max(d_conv - 1, 0) * (d_inner + 2 * groups * d_state)
-        if wkv:
-            return (self.integer("token_shift_count") or 2) * self.n_embd, self.n_embd * wkv
-        if cache:
-            return self.n_embd * (cache - 1), d_state * d_inner
-        if kda:
-            return 3 * (d_conv - 1 if d_conv > 0 else 3) * head * kda, kda * kda * head
+        head = self.heads[0]
+        if self.arch in arch.RWKV:
+            return (self.integer("token_shift_count") or 2) * self.n_embd, self.n_embd * (self.integer("wkv.head_size") or 0)
+        if self.arch in arch.SHORT_CONVOLUTION:
+            return self.n_embd * max((self.integer("shortconv.l_cache") or 1) - 1, 0), 0
+        if self.arch in arch.KDA:
+            size = self.integer("kda.head_dim") or 0
+            return 3 * (d_conv - 1 if d_conv > 0 else 3) * head * size, size * size * head
         if self.arch == "minimax-01":
             size = self._head("key_length")
-            return conv, size * size * head
-        return conv, d_state * d_inner
+            return 0, size * size * head
+        groups = 0 if self.arch in arch.UNGROUPED_STATE else self.integer("ssm.group_count") or 0
+        return max(d_conv - 1, 0) * (d_inner + 2 * groups * d_state), d_state * d_inner
 
     def _indexers(self) -> frozenset[int]:
         if self.arch not in arch.INDEXER or not self.integer("attention.indexer.key_length"):
@@ -293,9 +300,20 @@ class _Reader:
             return frozenset(range(trunk))
         return frozenset(index for index in range(trunk) if flags[index])
 
-    def _weights(self) -> tuple[list[int], int, int]:
-        """Bytes per block, of the input layer, and of the output layer (`LLM_TENSOR_INFOS`, src/llama-arch.cpp)."""
-        blocks, inputs, outputs = [0] * self.n_layers, 0, 0
+    def _mla_query(self) -> int:
+        key = self.integer("attention.key_length_mla") or 0
+        return key + max(key - (self.integer("rope.dimension_count") or 0), 0)
+
+    def _has_shared_expert(self) -> bool:
+        if not self.integer("expert_count"):
+            return False
+        if self.header.tensors:
+            return any("_shexp." in tensor.name for tensor in self.header.tensors)
+        return bool(self.integer("expert_shared_count") or self.integer("expert_shared_feed_forward_length"))
+
+    def _weights(self) -> tuple[list[int], list[int], int, int]:
+        """Bytes and largest tensor per block; bytes of the input and output layers (`LLM_TENSOR_INFOS`)."""
+        blocks, largest, inputs, outputs = [0] * self.n_layers, [0] * self.n_layers, 0, 0
         trunk = self.n_layers - self.n_draft
         skip = self.arch in arch.SKIPS_DRAFT_LAYERS
         for tensor in self.header.tensors:
@@ -304,11 +322,12 @@ class _Reader:
                 index = int(match.group(1))
                 if index < self.n_layers and not (skip and index >= trunk):
                     blocks[index] += _padded(tensor)
+                    largest[index] = max(largest[index], tensor.size_bytes)
             elif tensor.name.startswith(("token_embd", "position_embd", "token_types", "per_layer_token_embd")):
                 inputs += _padded(tensor)
             else:
                 outputs += _padded(tensor)
-        return blocks, inputs, outputs
+        return blocks, largest, inputs, outputs
 
     def _tied(self) -> int:
         names = {tensor.name: tensor for tensor in self.header.tensors}

@@ -1,0 +1,60 @@
+"""The formulas against the engine, on published shapes and on every architecture that loads from metadata."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+from provision.fit.types import RunSettings
+from tests.support.architectures import ARCHITECTURES, PUBLISHED, generic
+from tests.support.engine_memory import ask_metadata, compare
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(importlib.util.find_spec("llama_cpp") is None, reason="llama-cpp-python is not installed here"),
+]
+PYTHON = Path(sys.executable)
+USUAL = (
+    RunSettings(n_ctx=4096),
+    RunSettings(n_ctx=32_768),
+    RunSettings(n_ctx=8192, flash_attn=False, swa_full=True),
+    RunSettings(n_ctx=8192, type_k="q8_0", type_v="q8_0"),
+    RunSettings(n_ctx=16_384, n_batch=2048, n_ubatch=2048),
+    RunSettings(n_ctx=8192, n_seq_max=4),
+)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_shapes(name: str) -> None:
+    cells = compare(PYTHON, name, PUBLISHED[name], USUAL)
+    assert not isinstance(cells, str), cells
+    for cell in cells:
+        assert cell.our_context == cell.context, cell
+        assert abs(cell.off) <= cell.tolerance, cell
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_every_architecture(arch: str) -> None:
+    # Grok runs without flash attention whatever is asked, and so without a quantized V cache.
+    settings = [one for one in USUAL if one.n_ubatch <= 512 and not (arch == "grok" and one.type_v != "f16")]
+    cells = compare(PYTHON, arch, generic(arch), settings)
+    assert not isinstance(cells, str), cells
+    for cell in cells:
+        assert cell.our_context == cell.context, cell
+        assert abs(cell.off) <= cell.tolerance, cell
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "arch", ["llama", "qwen3moe", "gemma3", "deepseek2", "mamba", "lfm2", "gpt-oss", "falcon-h1", "qwen3next"]
+)
+def test_nothing_is_allocated_differently_for_real(arch: str) -> None:
+    small = generic(arch) | {f"{arch}.vocab_size": 2048}
+    settings = [RunSettings(n_ctx=2048, n_batch=128, n_ubatch=128), RunSettings(n_ctx=2048, flash_attn=False, swa_full=True)]
+    probed, real = (ask_metadata(PYTHON, small, settings, real=flag) for flag in (False, True))
+    assert probed.kind == real.kind == "ok", real.stderr_tail[-500:]
+    assert probed.answer["runs"] == real.answer["runs"]

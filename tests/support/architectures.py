@@ -1,0 +1,304 @@
+"""Metadata of many architectures, without tensors: the engine makes those itself from metadata (llama_model_init_from_user).
+
+`generic` gives every key any architecture asks for, after tests/test-llama-archs.cpp of llama.cpp 0.5.0, at sizes of a model of
+about one billion parameters. `PUBLISHED` holds the hyper-parameters of published models, from their configuration files.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_LAYERS = 8
+_MLA = {
+    "attention.key_length": 576,
+    "attention.value_length": 512,
+    "rope.dimension_count": 64,
+    "attention.key_length_mla": 192,
+    "attention.value_length_mla": 128,
+    "attention.head_count_kv": 1,
+}
+_FLAGS = {"attention.sliding_window_pattern": [1, 0] * (_LAYERS // 2)}
+_SPARSE = [4 if index % 4 == 3 else 0 for index in range(_LAYERS)]
+_HYBRID = {"attention.head_count_kv": _SPARSE, "attention.head_count": [16] * _LAYERS}
+_DELTA = {"ssm.inner_size": 2048, "ssm.time_step_rank": 16, "ssm.group_count": 16}
+_NEMOTRON = {
+    "attention.head_count_kv": [0, 4, 0, 0, 0, 4, 0, 0],
+    "attention.head_count": [16] * _LAYERS,
+    "feed_forward_length": [0, 0, 5632, 0, 0, 0, 5632, 0],
+}
+_SPECIAL: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(("deepseek2", "deepseek32", "glm-dsa", "mistral4"), _MLA),
+    **dict.fromkeys(("mimo2", "step35", "spark2_5", "granite_swa", "maple", "cohere2moe", "muse-glimmer"), _FLAGS),
+    **dict.fromkeys(("jamba", "granitehybrid", "lfm2", "lfm2moe"), _HYBRID),
+    **{
+        name: {**_MLA, "attention.head_count_kv": [min(n, 1) for n in _SPARSE], "attention.head_count": [16] * _LAYERS}
+        for name in ("kimi-linear", "bailingmoe3")
+    },
+    **dict.fromkeys(("nemotron_h", "nemotron_h_moe"), _NEMOTRON),
+    **dict.fromkeys(("qwen3next", "qwen35", "qwen35moe"), _DELTA),
+    "plamo2": {**_HYBRID, "ssm.group_count": 0},
+    "gemma3n": {"block_count": 24},
+    "gemma4": {
+        "attention.shared_kv_layers": 2,
+        "attention.key_length_swa": 128,
+        "attention.value_length_swa": 128,
+        "attention.sliding_window_pattern": [1, 1, 1, 1, 1, 0, 1, 0],
+    },
+}
+
+# Loadable from metadata alone, with an own way to be a language model.
+ARCHITECTURES = tuple(
+    [
+        "afmoe",
+        "apertus",
+        "arcee",
+        "arctic",
+        "baichuan",
+        "bailingmoe",
+        "bailingmoe2",
+        "bailingmoe3",
+        "bitnet",
+        "bloom",
+        "chatglm",
+        "codeshell",
+        "cogvlm",
+        "cohere2",
+        "cohere2moe",
+        "command-r",
+        "dbrx",
+        "deci",
+        "deepseek",
+        "deepseek2",
+        "ernie4_5",
+        "ernie4_5-moe",
+        "exaone",
+        "exaone-moe",
+        "exaone4",
+        "falcon",
+        "falcon-h1",
+        "gemma",
+        "gemma2",
+        "gemma3",
+        "gemma3n",
+        "gemma4",
+        "glm4",
+        "glm4moe",
+        "gpt-oss",
+        "gpt2",
+        "gptneox",
+        "granite",
+        "granite_swa",
+        "granitehybrid",
+        "granitemoe",
+        "grok",
+        "grovemoe",
+        "hunyuan-dense",
+        "hunyuan-moe",
+        "hunyuan_vl",
+        "hy_v3",
+        "internlm2",
+        "jais",
+        "jais2",
+        "jamba",
+        "kimi-linear",
+        "laguna",
+        "lfm2",
+        "lfm2moe",
+        "llama",
+        "llama4",
+        "maincoder",
+        "mamba",
+        "mamba2",
+        "mellum",
+        "mimo2",
+        "minicpm",
+        "minimax-m2",
+        "mistral3",
+        "mistral4",
+        "mpt",
+        "muse-glimmer",
+        "nanbeige",
+        "nemotron",
+        "nemotron_h",
+        "nemotron_h_moe",
+        "olmo",
+        "olmo2",
+        "openelm",
+        "orion",
+        "paddleocr",
+        "pangu-embedded",
+        "phi2",
+        "phi3",
+        "phimoe",
+        "plamo",
+        "plamo2",
+        "plamo3",
+        "qwen",
+        "qwen2",
+        "qwen2moe",
+        "qwen2vl",
+        "qwen3",
+        "qwen35",
+        "qwen35moe",
+        "qwen3moe",
+        "qwen3next",
+        "qwen3vl",
+        "qwen3vlmoe",
+        "refact",
+        "rwkv7",
+        "seed_oss",
+        "smallthinker",
+        "smollm3",
+        "spark2_5",
+        "stablelm",
+        "starcoder",
+        "starcoder2",
+        "step35",
+        "talkie",
+        "xverse",
+    ]
+)
+
+
+def generic(arch: str) -> dict[str, Any]:
+    """Metadata that makes the engine build a model of `arch`."""
+    n_embd, heads, head = 2048, 16, 128
+    values: dict[str, Any] = {
+        "vocab_size": 64_000,
+        "context_length": 32_768,
+        "embedding_length": n_embd,
+        "features_length": n_embd,
+        "block_count": _LAYERS,
+        "leading_dense_block_count": 1,
+        "feed_forward_length": 5632,
+        "use_parallel_residual": False,
+        "logit_scale": 1.0,
+        "time_mix_extra_dim": 64,
+        "time_decay_extra_dim": 128,
+        "full_attention_interval": 4,
+        "attention.head_count": heads,
+        "attention.head_count_kv": 4,
+        "attention.max_alibi_bias": 8.0,
+        "attention.clamp_kqv": 1.0,
+        "attention.layer_norm_epsilon": 1e-5,
+        "attention.layer_norm_rms_epsilon": 1e-5,
+        "attention.group_norm_epsilon": 1e-5,
+        "attention.group_norm_groups": 8,
+        "attention.q_lora_rank": 512,
+        "attention.kv_lora_rank": 512,
+        "attention.decay_lora_rank": 64,
+        "attention.iclr_lora_rank": 64,
+        "attention.value_residual_mix_lora_rank": 64,
+        "attention.gate_lora_rank": 64,
+        "attention.sliding_window": 1024,
+        "attention.sliding_window_pattern": 4,
+        "attention.indexer.head_count": 64,
+        "attention.indexer.key_length": 128,
+        "attention.indexer.top_k": 2048,
+        "attention.scale": 0.1,
+        "rope.dimension_sections": [head // 4] * 4,
+        "rope.freq_base_swa": 10_000.0,
+        "interleave_moe_layer_step": 2,
+        "embedding_scale": 1.0,
+        "residual_scale": 3.5,
+        "embedding_length_per_layer_input": 256,
+        "ssm.inner_size": 2 * n_embd,
+        "ssm.conv_kernel": 4,
+        "ssm.state_size": 128,
+        "ssm.time_step_rank": heads,
+        "ssm.group_count": 2,
+        "kda.head_dim": 128,
+        "kda.safe_gate": True,
+        "kda.gate_lower_bound": -5.0,
+        "wkv.head_size": head,
+        "shortconv.l_cache": 3,
+        "expert_feed_forward_length": 1408,
+        "expert_shared_feed_forward_length": 1408,
+        "expert_count": 16,
+        "expert_used_count": 4,
+        "expert_shared_count": 1,
+        "expert_gating_func": 2,
+        "expert_group_scale": 1.0,
+        "experts_per_group": 1,
+    } | _SPECIAL.get(arch, {})
+    xielu = {"xielu.alpha_n": 1.0, "xielu.alpha_p": 1.0, "xielu.beta": 1.0, "xielu.eps": 1e-7}
+    return _metadata(arch, values) | xielu
+
+
+def _metadata(arch: str, values: dict[str, Any]) -> dict[str, Any]:
+    out: dict[str, Any] = {"general.architecture": arch, "tokenizer.ggml.model": "no_vocab"}
+    out.update({f"{arch}.{key}": value for key, value in values.items()})
+    return out
+
+
+def _published(arch: str, layers: int, n_embd: int, heads: int, kv: Any, ff: int, vocab: int, **more: Any) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "block_count": layers,
+        "context_length": 131_072,
+        "embedding_length": n_embd,
+        "attention.head_count": heads,
+        "attention.head_count_kv": kv,
+        "feed_forward_length": ff,
+        "vocab_size": vocab,
+        "attention.layer_norm_rms_epsilon": 1e-5,
+    }
+    values.update({key.replace("__", "."): value for key, value in more.items()})
+    return _metadata(arch, values)
+
+
+def _experts(count: int, used: int, ff: int, **more: Any) -> dict[str, Any]:
+    return {"expert_count": count, "expert_used_count": used, "expert_feed_forward_length": ff, **more}
+
+
+_HEAD = {"attention__key_length": 128, "attention__value_length": 128}
+_LATENT = {
+    "attention__key_length": 576,
+    "attention__value_length": 512,
+    "attention__key_length_mla": 192,
+    "attention__value_length_mla": 128,
+    "attention__kv_lora_rank": 512,
+    "rope__dimension_count": 64,
+}
+_LFM2_KV = [8 if index in (2, 5, 8, 10, 12, 14) else 0 for index in range(16)]
+
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "Llama-3.1-8B": _published("llama", 32, 4096, 32, 8, 14_336, 128_256),
+    "Qwen2.5-0.5B": _published("qwen2", 24, 896, 14, 2, 4864, 151_936),
+    "Qwen3-14B": _published("qwen3", 40, 5120, 40, 8, 17_408, 151_936, **_HEAD),
+    "Mistral-7B-v0.3": _published("llama", 32, 4096, 32, 8, 14_336, 32_768),
+    "Phi-3-mini": _published("phi3", 32, 3072, 32, 32, 8192, 32_064, rope__dimension_count=96, attention__sliding_window=2047),
+    "Gemma-2-9B": _published(
+        "gemma2", 42, 3584, 16, 8, 14_336, 256_000, attention__key_length=256, attention__value_length=256,
+        attention__sliding_window=4096,
+    ),
+    "Gemma-3-12B": _published(
+        "gemma3", 48, 3840, 16, 8, 15_360, 262_144, attention__key_length=256, attention__value_length=256,
+        attention__sliding_window=1024,
+    ),
+    "gpt-oss-20b": _published(
+        "gpt-oss", 24, 2880, 64, 8, 2880, 201_088, attention__key_length=64, attention__value_length=64,
+        attention__sliding_window=128, **_experts(32, 4, 2880),
+    ),
+    "Qwen3-30B-A3B": _published("qwen3moe", 48, 2048, 32, 4, 6144, 151_936, **_HEAD, **_experts(128, 8, 768)),
+    "DeepSeek-V2-Lite": _published(
+        "deepseek2", 27, 2048, 16, 1, 10_944, 102_400, **_LATENT, leading_dense_block_count=1,
+        **_experts(64, 6, 1408, expert_shared_count=2, expert_weights_scale=1.0),
+    ),
+    "DeepSeek-V3": _published(
+        "deepseek2", 61, 7168, 128, 1, 18_432, 129_280, **_LATENT, attention__q_lora_rank=1536, leading_dense_block_count=3,
+        **_experts(256, 8, 2048, expert_shared_count=1, expert_weights_scale=2.5, expert_gating_func=2),
+    ),
+    "Mamba-2.8B": _published(
+        "mamba", 64, 2560, 0, 0, 0, 50_280, ssm__conv_kernel=4, ssm__inner_size=5120, ssm__state_size=16, ssm__time_step_rank=160,
+    ),
+    "LFM2-1.2B": _published("lfm2", 16, 2048, 32, _LFM2_KV, 8192, 65_536, shortconv__l_cache=3),
+    "Qwen3-Next-80B-A3B": _published(
+        "qwen3next", 48, 2048, 16, 2, 5120, 151_936, attention__key_length=256, attention__value_length=256,
+        rope__dimension_count=64, full_attention_interval=4, ssm__conv_kernel=4, ssm__inner_size=4096, ssm__state_size=128,
+        ssm__time_step_rank=32, ssm__group_count=16, **_experts(512, 10, 512, expert_shared_feed_forward_length=512),
+    ),
+    "Falcon-H1-7B": _published(
+        "falcon-h1", 44, 3072, 12, 2, 12_288, 130_048, attention__key_length=128, attention__value_length=128, ssm__conv_kernel=4,
+        ssm__inner_size=3072, ssm__state_size=256, ssm__time_step_rank=24, ssm__group_count=1,
+    ),
+}  # fmt: skip
