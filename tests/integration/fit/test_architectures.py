@@ -17,6 +17,7 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("llama_cpp") is None, reason="llama-cpp-python is not installed here"),
 ]
 PYTHON = Path(sys.executable)
+REAL = ("llama", "qwen3moe", "gemma3", "deepseek2", "mamba", "lfm2", "gpt-oss", "falcon-h1", "qwen3next")
 USUAL = (
     RunSettings(n_ctx=4096),
     RunSettings(n_ctx=32_768),
@@ -49,9 +50,7 @@ def test_every_architecture(arch: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "arch", ["llama", "qwen3moe", "gemma3", "deepseek2", "mamba", "lfm2", "gpt-oss", "falcon-h1", "qwen3next"]
-)
+@pytest.mark.parametrize("arch", REAL)
 def test_nothing_is_allocated_differently_for_real(arch: str) -> None:
     small = generic(arch) | {f"{arch}.vocab_size": 2048}
     settings = [RunSettings(n_ctx=2048, n_batch=128, n_ubatch=128), RunSettings(n_ctx=2048, flash_attn=False, swa_full=True)]
