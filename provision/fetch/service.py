@@ -31,6 +31,9 @@ from provision.hub.types import Source as Kind
 from provision.models.types import RepoFile, RepoRef
 from provision.settings import Settings
 
+# The Hub refuses larger files in git itself (huggingface.co/docs/hub/repositories-getting-started).
+_LARGEST_IN_GIT_BYTES = 10_000_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Prepared:
@@ -123,17 +126,24 @@ def _check(wish: FetchWish) -> None:
 
 
 def _listings(ref: RepoRef, wish: FetchWish, settings: Settings, reporter: Reporter) -> tuple[Listing, ...]:
-    """The first listing pins commit and hashes. Further ones only say where the same bytes also are; they may fail."""
+    """The first that answers pins commit and hashes. Further ones only say where the same bytes also are; they may fail."""
     wanted: list[tuple[Kind, str | None]] = []
     for name in wish.sources or ("hf",):
         source: Kind = "modelscope" if name == "modelscope" else "hf"
         wanted += [(source, endpoint) for endpoint in wish.endpoints or (None,)] if source == "hf" else [(source, None)]
-    source, endpoint = wanted[0]
-    first = list_repo(ref, settings=settings, endpoint=endpoint, source=source, reporter=reporter)
+    while True:
+        source, endpoint = wanted.pop(0)
+        try:
+            first = list_repo(ref, settings=settings, endpoint=endpoint, source=source, reporter=reporter)
+            break
+        except TransferError as error:
+            if not wanted:
+                raise
+            reporter(Note(level="warning", message=f"the next one lists instead: {error.message}"))
     listings = [first]
     if first.offline:
         return (first,)
-    for source, endpoint in wanted[1:]:
+    for source, endpoint in wanted:
         if source == "hf" and first.source == "hf" and endpoint:
             # Same repository, same commit: what it must deliver is known, so nothing needs to be listed there.
             listings.append(replace(first, endpoint=endpoint.rstrip("/")))
@@ -146,13 +156,13 @@ def _listings(ref: RepoRef, wish: FetchWish, settings: Settings, reporter: Repor
 
 
 def _planned(listing: Listing, file: RepoFile, wish: FetchWish, settings: Settings) -> PlannedFile:
-    if file.size_bytes is None:
+    if not listing.offline and (file.size_bytes is None or _lacks_its_hash(file)):
         resolved = resolve(listing, file, settings=settings)
         file = replace(
             file,
             size_bytes=resolved.size_bytes,
             sha256=file.sha256 or resolved.sha256,
-            git_sha1=file.git_sha1 or resolved.git_sha1,
+            git_sha1=None if resolved.sha256 else file.git_sha1 or resolved.git_sha1,
         )
     size_bytes = file.size_bytes or 0
     if wish.local_dir is not None:
@@ -167,6 +177,11 @@ def _planned(listing: Listing, file: RepoFile, wish: FetchWish, settings: Settin
     return PlannedFile(
         file=file, home=home, size_bytes=size_bytes, action="resume" if here else "download", missing_bytes=missing
     )
+
+
+def _lacks_its_hash(file: RepoFile) -> bool:
+    """A model without sha256: the listing left out LFS, and the git hash it gives may be that of the pointer."""
+    return file.sha256 is None and (file.path.lower().endswith(".gguf") or (file.size_bytes or 0) > _LARGEST_IN_GIT_BYTES)
 
 
 def _pieces_here(journal: Path, partial: Path, identity: Identity) -> int:

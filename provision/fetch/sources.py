@@ -42,6 +42,8 @@ class Source:
     not_before: float = 0.0
     delivered_bytes: int = 0
     _target: Target | None = None
+    _resolver: int | None = None
+    """The thread that is asking for an address, which may take long; the others work elsewhere meanwhile."""
     _generation: int = 0
     _expires_at: float | None = None
     _resolved_s: float = 0.0
@@ -54,14 +56,30 @@ class Source:
     def origin(self) -> str:
         return self.offer.origin
 
-    def target(self) -> tuple[Target, int]:
-        """The address, resolved once and kept until `expired`. Raises ProvisionError."""
+    def engage(self, now: float) -> bool:
+        """Take part, if there is something to do here: one more is `active`, and resolves if no address is known."""
         with self.lock:
+            if not self.usable(now):
+                return False
+            self.active += 1
             if self._target is None or self._soon_expired():
-                resolved = self.offer.resolve()
-                self._expires_at, self._resolved_s = resolved.expires_at, time.monotonic()
-                self._target = Target(url=resolved.url, headers=resolved.headers)
-                self._generation += 1
+                self._resolver = threading.get_ident()
+            return True
+
+    def target(self) -> tuple[Target, int]:
+        """The address, resolved once and kept until `expired`. For the thread that engaged. Raises ProvisionError."""
+        with self.lock:
+            if self._target is not None and self._resolver != threading.get_ident():
+                return self._target, self._generation
+        try:
+            resolved = self.offer.resolve()
+        finally:
+            with self.lock:
+                self._resolver = None
+        with self.lock:
+            self._expires_at, self._resolved_s = resolved.expires_at, time.monotonic()
+            self._target = Target(url=resolved.url, headers=resolved.headers)
+            self._generation += 1
             return self._target, self._generation
 
     def _soon_expired(self) -> bool:
@@ -118,7 +136,7 @@ class Source:
                 self.dead, self.error = reason, error
 
     def usable(self, now: float) -> bool:
-        if self.dead is not None or now < self.not_before:
+        if self.dead is not None or now < self.not_before or self._resolver is not None:
             return False
         most = 1 if self.one_stream or not self.proven else None
         return most is None or self.active < most

@@ -53,17 +53,14 @@ class Transfer:
         self.options = options
         self.compare = compare
         self.changed: set[int] = set()
-        self._threads: list[threading.Thread] = []
 
     def run(self, on_tick: Callable[[], None]) -> None:
         """Until every byte is here. Raises the first fatal error, no_source_left, or what `on_tick` raises (Ctrl-C)."""
         most = min(self.options.connections, max(1, -(-self.swarm.ledger.free_bytes // (256 * KIB))))
-        self._threads = [
-            threading.Thread(target=self._work, args=(number,), name=f"fetch-{number}", daemon=True) for number in range(most)
-        ]
+        workers = [_Worker(self, number) for number in range(most)]
         try:
-            for thread in self._threads:
-                thread.start()
+            for worker in workers:
+                worker.thread.start()
             while not self.swarm.over:
                 self.swarm.wait(_TICK_S)
                 on_tick()
@@ -72,19 +69,10 @@ class Transfer:
                     raise no_source_left(self.path, self.sources)
         finally:
             self.swarm.stop()
-            for thread in self._threads:
-                thread.join()
+            for worker in workers:
+                worker.join()
         if self.swarm.fatal is not None:
             raise self.swarm.fatal
-
-    def _work(self, number: int) -> None:
-        worker = _Worker(self, number)
-        try:
-            worker.run()
-        except BaseException as error:  # noqa: BLE001 - the thread's last word; run() raises it where people see it
-            self.swarm.stop(error)
-        finally:
-            worker.close()
 
 
 class _Worker:
@@ -96,6 +84,23 @@ class _Worker:
         self.rate = 0.0
         self.connection: Connection | None = None
         self.buffer = memoryview(bytearray(_MAX_CHUNK_BYTES))
+        self.resolving = False
+        self.thread = threading.Thread(target=self._work, name=f"fetch-{number}", daemon=True)
+
+    def join(self) -> None:
+        """Wait until the thread writes no more. One that waits for a hub's answer is left to itself: it has no lease, and
+        gets none once the swarm is over.
+        """
+        while self.thread.is_alive() and not self.resolving:
+            self.thread.join(0.05)
+
+    def _work(self) -> None:
+        try:
+            self.run()
+        except BaseException as error:  # noqa: BLE001 - the thread's last word; Transfer.run raises it where people see it
+            self.t.swarm.stop(error)
+        finally:
+            self.close()
 
     def close(self) -> None:
         if self.connection is not None:
@@ -120,19 +125,20 @@ class _Worker:
         now = time.monotonic()
         for step in range(len(sources)):
             source = sources[(self.number + step) % len(sources)]
-            with source.lock:
-                if source.usable(now):
-                    source.active += 1
-                    return source
+            if source.engage(now):
+                return source
         return None
 
     def _serve(self, source: Source) -> None:
         """One request to `source`, read to its end or to the first fault."""
+        self.resolving = True
         try:
             target, generation = source.target()
         except ProvisionError as error:
             self._unresolved(source, error)
             return
+        finally:
+            self.resolving = False
         lease = self.t.swarm.lend(source.origin, rate=self.rate, connections=self.t.options.connections)
         if lease is None:
             self.t.swarm.wait(0.05)

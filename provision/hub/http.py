@@ -121,7 +121,8 @@ class Asker:
                 answer = self._once(method, url, headers, read=read)
             except (httpx2.TransportError, httpx2.DecodingError) as error:
                 trouble = unreachable(url, error)
-                if last or trouble.code == "tls-untrusted":
+                # Nobody listening, or no such name: that seldom mends in seconds, and another mirror may be waiting.
+                if last or trouble.code == "tls-untrusted" or (isinstance(error, httpx2.ConnectError) and attempt == 2):
                     raise trouble from error
             else:
                 if answer.status not in (429, 500, 502, 503, 504) or last:
