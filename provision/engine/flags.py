@@ -109,7 +109,7 @@ def merge(ours: Mapping[str, str], user: UserFlags) -> tuple[tuple[str, ...], tu
     merged = dict(ours)
     said = []
     for name, value in user.defines.items():
-        if name in ours and ours[name] != value:
+        if name in ours and ours[name] != value and not (is_on(ours[name]) and is_on(value)):
             said.append(f"CMAKE_ARGS wins: -D{name}={value} instead of {ours[name]}")
         merged[name] = value
     return tuple(f"-D{name}={value}" for name, value in merged.items()) + user.others, tuple(said)

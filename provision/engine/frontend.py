@@ -39,6 +39,11 @@ class Frontend:
             command += ["--no-compile"]
         return [*command, *extra, *requirements]
 
+    def install_to(self, python: str, requirements: Sequence[str], *, target: Path) -> list[str]:
+        """Command that unpacks exactly `requirements`, wheels only, into the folder `target`."""
+        extra = ["--no-deps", "--only-binary", ":all:", "--target", str(target)]
+        return self.install(python, requirements, extra=extra)
+
     def uninstall(self, python: str, names: Sequence[str]) -> list[str]:
         """Command that uninstalls packages from the environment of `python`."""
         if self.kind == "uv":

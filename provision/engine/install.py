@@ -6,71 +6,51 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from provision.engine import transaction
-from provision.engine.build import BuildFailure, BuildFolder, build_wheel, download_source
-from provision.engine.buildenv import ensure_build_environment
+from provision.engine.build import BuildFolder
+from provision.engine.elf_proof import prove_by_elf
 from provision.engine.environment import Environment, check_environment, inspect_environment
-from provision.engine.explain import Explanation, explain
-from provision.engine.frontend import Frontend, find_frontend
+from provision.engine.flags import parse_cmake_args
+from provision.engine.frontend import find_frontend
+from provision.engine.index import read_index
 from provision.engine.locks import one_at_a_time, writable_home
-from provision.engine.plan import PlanFacts, build_plan
+from provision.engine.making import Builder, Made, Work, make_wheel
+from provision.engine.plan import PlanFacts, build_plan, index_tags
 from provision.engine.proof import prove
 from provision.engine.provenance import Installed, intact, read_installed, write_provenance
-from provision.engine.retry import MOST_RETRIES, next_try
+from provision.engine.runpath import wanted_runpath
 from provision.engine.shell import shell_lines
 from provision.engine.staging import Stage, clean_stages, plan_moves, stage_engine
 from provision.engine.types import Action, BuildPlan, InstallResult, InstallWish, Proof, WheelFile
+from provision.engine.vulkan_probe import probe_vulkan
 from provision.engine.wheelcache import cache_key
-from provision.engine.wheelstore import describe_wheel, find_wheel, sha256_of, store_wheel
-from provision.errors import BuildError, MachineError
-from provision.events import Note, Reporter, StepEnded, StepStarted, silent
+from provision.engine.wheelstore import describe_wheel, find_wheel, store_wheel
+from provision.errors import BuildError, IntegrityError, TransferError
+from provision.events import Note, Reporter, StepEnded, silent
 from provision.host.probe_engine import quantized_model
 from provision.host.types import Host
 from provision.settings import Settings
-from provision.units import format_bytes
-
-Builder = Callable[["Work"], "Made"]
-_MACHINE_LACKS = frozenset({"disk-full", "no-c-compiler", "vulkan-missing"})
-"""Known build failures that are the machine's (exit 3) rather than the build's (exit 4)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
-    """A wheel that was built or downloaded, by which plan in the end (retries change it), and from what."""
-
-    wheel: Path
-    plan: BuildPlan
-    source: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """What one installation works with."""
-
-    plan: BuildPlan
-    key: str
-    settings: Settings
-    frontend: Frontend
-    reporter: Reporter
-
-    @property
-    def home(self) -> Path:
-        return self.settings.provision_home
-
-    @property
-    def folder(self) -> BuildFolder:
-        return BuildFolder(root=self.home / "builds" / self.key)
 
 
 def make_plan(wish: InstallWish, *, host: Host, settings: Settings, python: str) -> BuildPlan:
     """The plan for this machine and these settings; reads what the pure plan needs."""
+    defines = parse_cmake_args(settings.cmake_args).defines
+    tags = index_tags(host, wish)
+    pages, problem = (None, "")
+    if tags:
+        pages, problem = (None, "offline") if settings.offline else read_index(tags, environ=settings.environ)
     facts = PlanFacts(
-        provision_home=str(settings.provision_home), python=python, cmake_args=settings.cmake_args, environ=settings.environ
+        provision_home=str(settings.provision_home),
+        python=python,
+        cmake_args=settings.cmake_args,
+        environ=settings.environ,
+        vulkan=probe_vulkan(settings.environ, defines) if wish.backend in ("auto", "vulkan") else None,
+        index=pages,
+        index_problem=problem,
     )
     return build_plan(host, wish, facts)
 
@@ -117,8 +97,17 @@ def install(
             with writable_home(settings):
                 frontend = find_frontend(settings.environ, python=python, python_has_pip=environment.has_pip)
                 work = Work(plan=plan, key=key, settings=settings, frontend=frontend, reporter=reporter)
-                wheel, action, made = _obtain(work, use_cache=wish.use_cache, builder=builder or _build)
-                proof = _place(work, environment, wheel, action, made, model=model or quantized_model())
+                make = builder or make_wheel
+                tried = model or quantized_model()
+                try:
+                    wheel, action, proof = _obtain_and_place(work, environment, wish, make, tried)
+                except (BuildError, IntegrityError, TransferError) as error:
+                    if plan.source != "prebuilt" or wish.source != "any":
+                        raise
+                    reporter(Note(level="warning", message=f"the prebuilt wheel is no use here ({error.message}); building"))
+                    plan = make_plan(replace(wish, source="build"), host=host, settings=settings, python=python)
+                    work = replace(work, plan=plan, key=cache_key(plan))
+                    wheel, action, proof = _obtain_and_place(work, environment, wish, make, tried)
     return InstallResult(
         plan=plan,
         action=action,
@@ -131,7 +120,15 @@ def install(
 
 def _still_good(present: Installed, key: str) -> bool:
     """Built for this very plan, proven then, and not touched since."""
-    return present.key == key and present.proof.quantized_inference is True and intact(present)
+    proven = present.proof.quantized_inference is True or bool(present.proof.device_archs)
+    return present.key == key and proven and intact(present)
+
+
+def _obtain_and_place(
+    work: Work, environment: Environment, wish: InstallWish, builder: Builder, model: Path | None
+) -> tuple[WheelFile, Action, Proof]:
+    wheel, action, made = _obtain(work, use_cache=wish.use_cache, builder=builder)
+    return wheel, action, _place(work, environment, wheel, action, made, model=model)
 
 
 def _obtain(work: Work, *, use_cache: bool, builder: Builder) -> tuple[WheelFile, Action, Made]:
@@ -148,51 +145,6 @@ def _obtain(work: Work, *, use_cache: bool, builder: Builder) -> tuple[WheelFile
     return wheel, "prebuilt" if work.plan.source == "prebuilt" else "built", made
 
 
-def _build(work: Work) -> Made:
-    plan, reporter = work.plan, work.reporter
-    _check_disk(work)
-    environ = work.settings.environ
-    started = time.monotonic()
-    reporter(StepStarted(step="build", title=f"building the {plan.backend} engine, {plan.jobs} at a time"))
-    sdist: Path | None = None
-    for tries_left in range(MOST_RETRIES, -1, -1):
-        python = ensure_build_environment(
-            plan.build_requires, folder=work.home / "build-envs", frontend=work.frontend, environ=environ, reporter=reporter
-        )
-        sdist = sdist or download_source(
-            plan.engine_version, folder=work.home / "sdists", python=python, environ=environ, reporter=reporter
-        )
-        made = build_wheel(plan, folder=work.folder, sdist=sdist, python=python, environ=environ, reporter=reporter)
-        elapsed = time.monotonic() - started
-        if not isinstance(made, BuildFailure):
-            reporter(StepEnded(step="build", status="done", summary=f"built {made.name}", elapsed_s=elapsed))
-            return Made(wheel=made, plan=plan, source=f"{sdist.name} sha256 {sha256_of(sdist)}")
-        found = explain(made.text)
-        again = next_try(plan, found) if tries_left else None
-        if again is None:
-            reporter(StepEnded(step="build", status="failed", summary="the build failed", elapsed_s=elapsed))
-            raise _failure(made, found, work)
-        reporter(Note(level="warning", message=again.say))
-        plan = again.plan
-        if again.fresh:
-            shutil.rmtree(work.folder.tree, ignore_errors=True)
-    raise AssertionError("the last try either returns or raises")
-
-
-def _failure(made: BuildFailure, found: tuple[Explanation, ...], work: Work) -> MachineError | BuildError:
-    """One error with cause, evidence and remedy; the log is moved where the next build does not overwrite it."""
-    kept = work.home / "logs" / f"{work.key}.log"
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(made.log, kept)
-    if not found:
-        message = f"the build failed for a reason not in the table: {_last_error(made.text)}; the log is {kept}"
-        return BuildError(message, code="build-failed", hint=f"less {kept}")
-    first = found[0]
-    message = f"the build failed: {first.signature.cause} Line {first.line} of {kept}: {first.evidence}"
-    kind = MachineError if first.signature.id in _MACHINE_LACKS else BuildError
-    return kind(message, code=f"build-{first.signature.id}", hint=first.signature.remedy)
-
-
 def _place(work: Work, environment: Environment, wheel: WheelFile, action: Action, made: Made, *, model: Path | None) -> Proof:
     clean_stages(environment)
     started = time.monotonic()
@@ -204,13 +156,7 @@ def _place(work: Work, environment: Environment, wheel: WheelFile, action: Actio
         environ=work.settings.environ,
     )
     try:
-        proof = prove(
-            environment.python,
-            work.plan.backend,
-            model=model,
-            environ=work.settings.environ,
-            site_packages=stage.site_packages,
-        )
+        proof = _prove(work, made.plan, environment, stage, model)
         write_provenance(
             stage,
             made.plan,
@@ -231,6 +177,13 @@ def _place(work: Work, environment: Environment, wheel: WheelFile, action: Actio
     return proof
 
 
+def _prove(work: Work, plan: BuildPlan, environment: Environment, stage: Stage, model: Path | None) -> Proof:
+    environ = work.settings.environ
+    if not plan.gpu_check:
+        return prove_by_elf(plan, stage.libraries, runpath=wanted_runpath(plan), environ=environ)
+    return prove(environment.python, plan.backend, model=model, environ=environ, site_packages=stage.site_packages)
+
+
 def _move_in(stage: Stage, environment: Environment) -> None:
     coming = environment.state_dir / f"previous-{os.getpid()}"
     transaction.remove_tree(coming)
@@ -240,19 +193,3 @@ def _move_in(stage: Stage, environment: Environment) -> None:
     previous = environment.state_dir / "previous"
     transaction.remove_tree(previous)
     os.rename(coming, previous)
-
-
-def _check_disk(work: Work) -> None:
-    free = shutil.disk_usage(work.home).free
-    if free < work.plan.disk_bytes:
-        raise MachineError(
-            f"a build needs about {format_bytes(work.plan.disk_bytes)} in {work.home}, and {format_bytes(free)} are free",
-            code="no-disk",
-            hint="PROVISION_HOME=/path/on/a/larger/disk provision install",
-        )
-
-
-def _last_error(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if "error" in line.lower() and not line.startswith(("[", "--"))]
-    return (errors or lines or ["no output"])[-1][:300]

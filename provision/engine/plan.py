@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from provision.engine.cuda_plan import CudaPlan, NoToolkit, cuda_gpus, plan_cuda
+from provision.engine.cuda_plan import CudaPlan, NoToolkit, plan_cuda, why_no_gpu
 from provision.engine.flags import UserFlags, cmake_args_text, dead_environment, is_on, merge, parse_cmake_args
-from provision.engine.prebuilt import IndexPages, choose_prebuilt
+from provision.engine.prebuilt import IndexPages, choose_prebuilt, wanted_tags
 from provision.engine.types import Backend, BuildPlan, InstallWish, PrebuiltChoice, Reason, ToolkitChoice
 from provision.engine.vulkan import VulkanSdk, why_not_vulkan
 from provision.errors import MachineError, UsageError
 from provision.host.checks_build import compiler_command
 from provision.host.compilers import cxx_of
+from provision.host.match import cuda_gpus
 from provision.host.types import Host, Tool
 from provision.units import GIB, MIB
 
@@ -84,6 +85,20 @@ def build_plan(host: Host, wish: InstallWish, facts: PlanFacts) -> BuildPlan:
     return _build(host, wish, facts, user, backend, cuda, backend_reasons + prebuilt_reasons, warnings)
 
 
+def index_tags(host: Host, wish: InstallWish) -> tuple[str, ...]:
+    """Pages of the prebuilt index worth reading before planning; empty when a build is certain."""
+    if wish.source == "build" or not wish.gpu_check:
+        return ()
+    tags: list[str] = []
+    wants_cuda = wish.backend == "cuda" or (wish.backend == "auto" and bool(cuda_gpus(host)))
+    if wants_cuda:
+        tags += wanted_tags(host, "cuda")
+    if wish.source == "prebuilt" or cxx_of(host.tools) is None:
+        others: tuple[Backend, ...] = ("cpu", "metal", "vulkan", "rocm")
+        tags += [tag for one in others if wish.backend in ("auto", one) for tag in wanted_tags(host, one)]
+    return tuple(tags)
+
+
 def platform_key(host: Host) -> str:
     """Operating system, machine and C library, as far as a wheel depends on them."""
     libc = f"{host.system.libc}{'.'.join(map(str, host.system.libc_version or ()))}" if host.system.libc else "libc?"
@@ -118,18 +133,15 @@ def _auto_backend(host: Host, wish: InstallWish, facts: PlanFacts) -> tuple[Back
         if host.system.arch == "arm64":
             return "metal", (Reason(topic="backend", choice="metal", because="Apple silicon"),)
         return "cpu", (Reason(topic="backend", choice="cpu", because="Metal on Intel Macs is not tried here"),)
-    gpus = cuda_gpus(host)
-    if gpus and not (host.driver and host.driver.problem):
-        cuda = (
-            plan_cuda(host, wish, toolkits_dir=f"{facts.provision_home}/toolkits") if any(g.cuda_arch for g in gpus) else None
-        )
+    if not (why := why_no_gpu(host)):
+        cuda = plan_cuda(host, wish, toolkits_dir=f"{facts.provision_home}/toolkits")
         prebuilt, _ = _consider_prebuilt(host, wish, facts, "cuda", cuda)
         if isinstance(cuda, CudaPlan) or prebuilt is not None:
-            return "cuda", (Reason(topic="backend", choice="cuda", because=f"{gpus[0].name} and its driver are here"),)
-        why = "; ".join(cuda.rejected) if isinstance(cuda, NoToolkit) else "its compute capability is unknown"
-        said.append(Reason(topic="not cuda", choice="no toolkit for this GPU", because=why))
-    elif gpus or any(gpu.vendor == "nvidia" for gpu in host.gpus):
-        why = host.driver.problem if host.driver and host.driver.problem else "CUDA_VISIBLE_DEVICES hides it"
+            return "cuda", (
+                Reason(topic="backend", choice="cuda", because=f"{cuda_gpus(host)[0].name} and its driver are here"),
+            )
+        said.append(Reason(topic="not cuda", choice="no toolkit for this GPU", because="; ".join(cuda.rejected)))
+    elif any(gpu.vendor == "nvidia" for gpu in host.gpus):
         said.append(Reason(topic="not cuda", choice="the NVIDIA GPU is not usable", because=why))
     others = [gpu for gpu in host.gpus if gpu.vendor in ("amd", "intel", "nvidia") and gpu.visible]
     if any(gpu.vendor == "amd" for gpu in others) and host.tool("hipcc") is not None:
@@ -151,8 +163,8 @@ def _consider_prebuilt(
 ) -> tuple[PrebuiltChoice | None, tuple[Reason, ...]]:
     """A wheel of the index, when one is wanted and matches."""
     compiler = cxx_of(host.tools)
-    if wish.source == "build":
-        return None, (Reason(topic="source", choice="build", because="asked for"),)
+    if wish.source == "build" or not wish.gpu_check:
+        return None, (Reason(topic="source", choice="build", because="asked for" if wish.gpu_check else "for another machine"),)
     if wish.source == "any" and backend not in ("cuda",) and compiler is not None:
         because = "a compiler is here; prebuilt wheels are made for the CPU of another machine"
         return None, (Reason(topic="source", choice="build", because=because),)
@@ -172,7 +184,7 @@ def _no_toolkit(cuda: NoToolkit, prebuilt: tuple[Reason, ...]) -> MachineError:
     return MachineError(
         f"no CUDA toolkit can build for architecture {', '.join(cuda.archs)} here: " + "; ".join(tried),
         code="no-cuda-toolkit",
-        hint="provision doctor --only cuda.toolkit; or without the GPU: provision install --cpu",
+        hint="provision doctor --only cuda-toolkits; or without the GPU: provision install --cpu",
     )
 
 
@@ -194,6 +206,10 @@ def _build(
     if cuda is not None:
         ours |= cuda.defines
         env |= cuda.env
+        if (root := user.defines.get("CUDAToolkit_ROOT")) is not None:
+            ours |= {"CUDAToolkit_ROOT": root, "CMAKE_CUDA_COMPILER": f"{root}/bin/nvcc"}
+            env |= {"CUDACXX": f"{root}/bin/nvcc", "CUDA_PATH": root, "PATH": f"{root}/bin"}
+            warnings += (f"CMAKE_ARGS names the CUDA root {root}; used everywhere instead of {cuda.toolkit.root}",)
         said += cuda.reasons
         warnings += cuda.warnings
         toolkit = cuda.toolkit

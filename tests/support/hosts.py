@@ -7,7 +7,7 @@ from typing import Any
 from provision.host.types import Cpu, CudaToolkit, Driver, Gpu, Host, Memory, System, Tool, Version
 from provision.units import GIB
 
-GCC12 = Tool(name="g++", path="/usr/bin/g++", version=(12, 2, 0), works=True)
+GCC12 = Tool(name="g++", path="/usr/bin/g++", version=(12, 2, 0), works=True, detail="gcc")
 CMAKE = Tool(name="cmake", path="/usr/bin/cmake", version=(3, 25, 1), works=True)
 NINJA = Tool(name="ninja", path="/usr/bin/ninja", version=(1, 11, 1), works=True)
 

@@ -101,14 +101,14 @@ def test_the_toolkit_must_know_the_gpu() -> None:
     made = plan(host, backend="cuda")
     assert made.toolkit is not None
     assert made.toolkit.kind == "pypi"
-    assert "does not know architecture 120" in why(made, "toolkit")
+    assert "does not compile for this GPU (sm_120 needs" in why(made, "toolkit")
 
 
 def test_an_old_driver_with_no_toolkit_gets_a_named_reason() -> None:
     with pytest.raises(MachineError) as caught:
         plan(linux(gpus=(nvidia((6, 1), "GTX 1080"),), driver=driver((535, 54), (12, 2))), backend="cuda")
     assert caught.value.code == "no-cuda-toolkit"
-    assert "does not know architecture 61" in caught.value.message
+    assert "sm_61 needs CUDA 11.8 to 12.9" in caught.value.message
     assert "provision" in caught.value.hint
 
 
@@ -120,14 +120,40 @@ def test_auto_without_any_toolkit_says_why_it_is_cpu() -> None:
 
 def test_a_compiler_too_new_for_nvcc_is_replaced_by_an_older_one() -> None:
     newer = dataclasses.replace(GCC12, version=(14, 2, 0))
-    old = Tool(name="g++-13", path="/usr/bin/g++-13", version=(13, 3, 0), works=True)
+    old = Tool(name="g++-13", path="/usr/bin/g++-13", version=(13, 3, 0), works=True, detail="gcc")
     host = linux(
         gpus=(nvidia((8, 6)),), driver=driver((550, 54, 14)), toolkits=(toolkit((12, 4)),), tools=(newer, old, CMAKE, NINJA)
     )
     made = plan(host, backend="cuda")
     assert "-DCMAKE_CUDA_HOST_COMPILER=/usr/bin/g++-13" in made.cmake_args
-    with pytest.raises(MachineError, match="takes GCC 13 at most, this is 14"):
+    with pytest.raises(MachineError, match="refuses gcc 14"):
         plan(dataclasses.replace(host, tools=(newer, CMAKE, NINJA)), backend="cuda", toolkit="system")
+
+
+def test_a_driver_that_does_not_answer_stops_a_cuda_install_before_it_builds() -> None:
+    broken = dataclasses.replace(driver((580, 95)), problem="version mismatch")
+    host = linux(gpus=(nvidia((8, 9)),), driver=broken, toolkits=(toolkit((13, 0)),))
+    with pytest.raises(MachineError, match="does not answer: version mismatch"):
+        plan(host, backend="cuda")
+    assert plan(host).backend == "cpu"
+
+
+def test_gpus_no_single_toolkit_serves_are_left_out_by_name() -> None:
+    gpus = (nvidia((6, 1), "GTX 1080"), nvidia((12, 0), "RTX 5090", index=1))
+    host = linux(gpus=gpus, driver=driver((580, 95), (13, 0)), toolkits=(toolkit((13, 0)),))
+    made = plan(host, backend="cuda")
+    assert made.cuda_archs == ("120",)
+    assert "does not compile for 61" in made.warnings[0]
+    with pytest.raises(MachineError, match="does not compile for all of 61, 120"):
+        plan(host, backend="cuda", cuda_archs=("61", "120"))
+
+
+def test_the_root_cmake_args_name_is_used_everywhere() -> None:
+    host = linux(gpus=(nvidia((8, 9)),), driver=driver((550, 54, 14)), toolkits=(toolkit((12, 4), "/usr/local/cuda-12.4"),))
+    made = plan(host, {"cmake_args": "-DCUDAToolkit_ROOT=/usr/local/cuda"}, backend="cuda")
+    assert "/usr/local/cuda-12.4" not in " ".join((*made.cmake_args, *made.env.values()))
+    assert made.env["CUDACXX"] == "/usr/local/cuda/bin/nvcc"
+    assert any("names the CUDA root" in warning for warning in made.warnings)
 
 
 def test_kernel_compression_an_old_driver_cannot_read_is_turned_down() -> None:
@@ -234,7 +260,9 @@ def test_vulkan_names_what_is_missing() -> None:
 
 
 def test_a_hidden_gpu_is_not_built_for() -> None:
-    made = plan(linux(gpus=(nvidia((8, 9), visible=False),), driver=driver((580, 95)), toolkits=(toolkit((13, 0)),)))
+    made = plan(
+        linux(gpus=(nvidia((8, 9), visible=False),), driver=driver((580, 95)), environment={"CUDA_VISIBLE_DEVICES": ""})
+    )
     assert made.backend == "cpu"
     assert "hides" in why(made, "not cuda")
 
