@@ -130,7 +130,7 @@ def build_wheel(
         made.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(folder.wheel, ignore_errors=True)
     if not folder.source.exists():
-        _unpack(sdist, folder.source)
+        unpack_source(sdist, folder.source)
     env = build_environment(plan, folder, environ)
     env["PATH"] = os.pathsep.join((str(python.parent), env["PATH"]))
     progress = NinjaProgress(now=time.monotonic, label=f"compiling the {plan.backend} engine")
@@ -165,7 +165,7 @@ def stop_leftover_builds(folder: BuildFolder) -> None:
                 os.kill(int(entry.name), signal.SIGKILL)
 
 
-def _unpack(sdist: Path, target: Path) -> None:
+def unpack_source(sdist: Path, target: Path) -> None:
     """The one folder inside `sdist`, as `target`, whole or not at all."""
     partial = target.with_name(f".unpack-{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,141 @@
+"""The CPU engine compiled for real: killed in the middle, finished by the next run, reused by the next environment."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from provision.engine.build import BuildFolder, build_environment, download_source, unpack_source
+from provision.engine.buildenv import ensure_build_environment
+from provision.engine.frontend import find_frontend
+from provision.engine.plan import NO_AMX_FLAGS, PlanFacts, build_plan
+from provision.engine.proof import prove
+from provision.engine.types import BuildPlan, InstallWish
+from provision.errors import BuildError
+from provision.events import silent
+from provision.host.probe import probe_host
+from provision.host.probe_engine import quantized_model
+from provision.processes import run
+from provision.settings import Settings
+from tests.support.engine_environment import ask, engine_works, fingerprint, make_environment, private_settings, provenance
+from tests.support.tiny_model import write_tiny_model
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+
+def command(python: Path, *more: str) -> list[str]:
+    return [
+        sys.executable,
+        "-m",
+        "provision",
+        "install",
+        "--cpu",
+        "--python",
+        str(python),
+        "--json",
+        "--progress",
+        "json",
+        *more,
+    ]
+
+
+def test_a_real_build_killed_resumed_and_reused(tmp_path: Path) -> None:
+    settings = private_settings(tmp_path / "home")
+    python = make_environment(tmp_path / "env")
+    before = fingerprint(tmp_path / "env")
+    started = subprocess.Popen(
+        command(python), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=settings.environ, text=True
+    )
+    assert started.stderr is not None
+    whole = 0
+    for line in started.stderr:
+        event = json.loads(line)
+        if event.get("task") == "build" and event["done"] >= 40:
+            whole = event["total"]
+            break
+    # Only the leader is killed: its compilers live on, as after a real SIGKILL, and the next run must cope with them.
+    os.kill(started.pid, signal.SIGKILL)
+    started.wait()
+    started.stderr.close()
+    assert whole > 100
+    assert fingerprint(tmp_path / "env") == before
+
+    done = subprocess.run(command(python), capture_output=True, env=settings.environ, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    data = json.loads(done.stdout)["data"]
+    assert data["action"] == "built"
+    assert data["proof"]["quantized_inference"] is True
+    resumed = [json.loads(line) for line in done.stderr.splitlines()]
+    left = max(event["total"] for event in resumed if event.get("task") == "build" and event.get("total"))
+    assert left <= whole - 35
+    # One copy of each library, against three in a plain wheel.
+    with zipfile.ZipFile(data["wheel"]["path"]) as wheel:
+        libraries = [name for name in wheel.namelist() if ".so" in name]
+    assert len(libraries) == len({name.rsplit("/", 1)[-1].split(".so")[0] for name in libraries})
+    assert all(name.startswith("llama_cpp/lib/") for name in libraries)
+
+    other = make_environment(tmp_path / "env2")
+    done = subprocess.run(command(other), capture_output=True, env=settings.environ, text=True, check=True)
+    data = json.loads(done.stdout)["data"]
+    assert data["action"] == "reused"
+    assert data["elapsed_s"] <= 10
+    model = write_tiny_model(tmp_path / "tiny.gguf")
+    assert engine_works(other, model)
+    again = subprocess.run(command(other), capture_output=True, env=settings.environ, text=True, check=True)
+    assert json.loads(again.stdout)["data"]["action"] == "kept"
+    stock_amx_dies_and_ours_answers(tmp_path, settings, other, model)
+
+
+def stock_amx_dies_and_ours_answers(tmp_path: Path, settings: Settings, python: Path, model: Path) -> None:
+    """Both ways, on a machine that has the trouble: the plan's flags answer, a stock CPU library dies on a quantized model."""
+    host = probe_host(settings)
+    if host.cpu.amx_compiler != "miscompiles":
+        return
+    assert all(flag in provenance(python)["plan"]["env"]["CXXFLAGS"] for flag in NO_AMX_FLAGS)
+    facts = PlanFacts(provision_home=str(settings.provision_home), python=str(python), environ=settings.environ)
+    plan = build_plan(host, InstallWish(backend="cpu"), facts)
+    library = stock_cpu_library(tmp_path, settings, plan)
+    site = Path(ask(python, "import sysconfig; print(sysconfig.get_paths()['platlib'])"))
+    trusted = quantized_model() or model
+    assert prove(str(python), "cpu", model=trusted, environ=settings.environ).quantized_inference
+    ours = site / "llama_cpp" / "lib" / "libggml-cpu.so"
+    kept = ours.read_bytes()
+    ours.unlink()
+    ours.write_bytes(library.read_bytes())
+    with pytest.raises(BuildError, match="SIGSEGV"):
+        prove(str(python), "cpu", model=trusted, environ=settings.environ)
+    ours.unlink()
+    ours.write_bytes(kept)
+    assert engine_works(python, model)
+
+
+def stock_cpu_library(tmp_path: Path, settings: Settings, plan: BuildPlan) -> Path:
+    """libggml-cpu.so as anybody's build makes it, without our flags."""
+    home = settings.provision_home
+    frontend = find_frontend(os.environ, python=sys.executable, python_has_pip=True)
+    python = ensure_build_environment(
+        plan.build_requires, folder=home / "build-envs", frontend=frontend, environ=settings.environ, reporter=silent
+    )
+    folder = BuildFolder(root=tmp_path / "stock")
+    sdist = download_source(
+        plan.engine_version, folder=home / "sdists", python=python, environ=settings.environ, reporter=silent
+    )
+    unpack_source(sdist, folder.source)
+    env = {
+        name: value
+        for name, value in build_environment(plan, folder, settings.environ).items()
+        if name not in ("CFLAGS", "CXXFLAGS")
+    }
+    (folder.root / "tmp").mkdir()
+    env["PATH"] = f"{python.parent}:{env['PATH']}"
+    configure = ["cmake", "-S", str(folder.source), "-B", str(folder.tree), *shlex.split(plan.env["CMAKE_ARGS"])]
+    for step in (configure, ["ninja", "-C", str(folder.tree), "ggml-cpu"]):
+        done = run(step, timeout_s=1500, env=env)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return next(folder.tree.rglob("libggml-cpu.so"))
