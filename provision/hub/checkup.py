@@ -96,7 +96,7 @@ def _check(endpoint: str, source: Source, *, settings: Settings, repo: str) -> E
 def _sample(asker: Asker, url: str, headers: Mapping[str, str], file: RepoFile) -> tuple[bool, float | None]:
     """Whether a range is served as asked, and then how fast a few MiB come."""
     size = file.size_bytes or _SAMPLE_BYTES
-    first = asker.ask(url, headers_for=lambda _: {**headers, "Range": "bytes=0-0"}, read=False)
+    first = asker.ask(url, headers_for=lambda _: {**headers, "Range": "bytes=0-0"}, at_most=0)
     # Without ranges the next question would be answered with the whole file.
     if first.status != 206 or not first.headers.get("content-range", "").startswith("bytes 0-0/"):
         return False, None

@@ -96,15 +96,16 @@ class Asker:
         headers_for: HeadersFor,
         method: str = "GET",
         follow: Literal["all", "none"] = "all",
-        read: bool = True,
+        at_most: int | None = None,
     ) -> Answer:
         """The answer to `url`, after its redirects unless `follow` is "none".
 
-        `headers_for` gives the secret headers of each address asked, so that none crosses origins. With `read=False` the body
-        is left alone. Busy servers and broken connections are tried again; raises TransferError when that does not help.
+        `headers_for` gives the secret headers of each address asked, so that none crosses origins. With `at_most` the body is
+        cut there; without, more than `MAX_BODY_BYTES` is an error. Busy servers and broken connections are tried again; raises
+        TransferError when that does not help.
         """
         for _ in range(_MAX_HOPS):
-            answer = self._patiently(method, url, headers_for(url), read=read)
+            answer = self._patiently(method, url, headers_for(url), at_most=at_most)
             if answer.redirect is None or follow == "none":
                 return answer
             refuse_downgrade(url, answer.redirect)
@@ -113,12 +114,12 @@ class Asker:
             f"{origin_of(url)} redirects in a circle", code="redirect-loop", hint="use another mirror: --endpoint URL"
         )
 
-    def _patiently(self, method: str, url: str, headers: Mapping[str, str], *, read: bool) -> Answer:
+    def _patiently(self, method: str, url: str, headers: Mapping[str, str], *, at_most: int | None) -> Answer:
         for attempt in range(1, self._tries + 1):
             last = attempt == self._tries
             wait_s = min(2.0 ** (attempt - 1) * 0.5, 8.0)
             try:
-                answer = self._once(method, url, headers, read=read)
+                answer = self._once(method, url, headers, at_most=at_most)
             except (httpx2.TransportError, httpx2.DecodingError) as error:
                 trouble = unreachable(url, error)
                 # Nobody listening, or no such name: that seldom mends in seconds, and another mirror may be waiting.
@@ -135,7 +136,7 @@ class Asker:
             self._sleep(wait_s)
         raise AssertionError("the last try returns or raises")
 
-    def _once(self, method: str, url: str, headers: Mapping[str, str], *, read: bool) -> Answer:
+    def _once(self, method: str, url: str, headers: Mapping[str, str], *, at_most: int | None) -> Answer:
         sent = {"Accept-Encoding": "identity", "User-Agent": f"provision/{__version__}", **headers}
         try:
             request = self._client(url).build_request(method, url, headers=sent)
@@ -143,7 +144,7 @@ class Asker:
             raise bad_endpoint(url) from error
         response = self._client(url).send(request, stream=True)
         try:
-            body = _bounded_body(response) if read and method != "HEAD" else b""
+            body = b"" if method == "HEAD" or at_most == 0 else _body(response, at_most)
             location = response.headers.get("location", "")
             redirect = urljoin(url, location) if response.status_code in _REDIRECTS and location else None
             named = {name.lower(): value for name, value in response.headers.items()}
@@ -201,19 +202,19 @@ def bad_endpoint(url: str) -> UsageError:
     )
 
 
-def _bounded_body(response: httpx2.Response) -> bytes:
-    chunks: list[bytes] = []
-    size = 0
-    for chunk in response.iter_bytes():
-        size += len(chunk)
-        if size > MAX_BODY_BYTES:
+def _body(response: httpx2.Response, at_most: int | None) -> bytes:
+    body = bytearray()
+    for chunk in response.iter_bytes(64 * 1024):
+        body += chunk
+        if at_most is not None and len(body) >= at_most:
+            return bytes(body[:at_most])
+        if len(body) > MAX_BODY_BYTES:
             raise TransferError(
                 f"{origin_of(str(response.url))} sends more than a listing can be",
                 code="not-a-hub",
                 hint="use another mirror: --endpoint URL",
             )
-        chunks.append(chunk)
-    return b"".join(chunks)
+    return bytes(body)
 
 
 def _asked_wait_s(headers: Mapping[str, str]) -> float | None:

@@ -32,6 +32,12 @@ def resolve(listing: Listing, file: RepoFile, *, settings: Settings, reporter: R
     Raises NotFoundError, AccessError, TransferError, or IntegrityError (`promise-broken`) when this server promises another
     hash or size than the listing does.
     """
+    with Asker(settings, reporter=reporter) as asker:
+        return resolve_in(asker, listing, file, settings=settings)
+
+
+def resolve_in(asker: Asker, listing: Listing, file: RepoFile, *, settings: Settings) -> Resolved:
+    """`resolve`, asked through `asker`."""
     if listing.source == "modelscope":
         url = modelscope.file_url(listing, file)
         headers_for = modelscope.headers_for(settings)
@@ -42,8 +48,7 @@ def resolve(listing: Listing, file: RepoFile, *, settings: Settings, reporter: R
         def headers_for(address: str) -> Mapping[str, str]:
             return auth_headers(address, settings)
 
-    with Asker(settings, reporter=reporter) as asker:
-        answer, said = _follow(asker, url, headers_for)
+    answer, said = _follow(asker, url, headers_for)
     if answer.status not in (200, 206) and answer.redirect is None:
         raise refusal(answer, repo_id=listing.repo_id, settings=settings, revision=listing.revision, path=file.path)
     return _judged(file, answer, said, headers_for=headers_for)
@@ -53,10 +58,10 @@ def _follow(asker: Asker, url: str, headers_for: HeadersFor) -> tuple[Answer, di
     """The last answer, and what the whole chain said; what was said first counts, for the Hub stands at the beginning."""
     said: dict[str, str] = {}
     for _ in range(_MAX_HOPS):
-        answer = asker.ask(url, method="HEAD", headers_for=headers_for, follow="none", read=False)
+        answer = asker.ask(url, method="HEAD", headers_for=headers_for, follow="none", at_most=0)
         if answer.status in (403, 405, 501) and "x-error-code" not in answer.headers:
             # Refused as HEAD, perhaps not as GET: one byte tells as much.
-            answer = asker.ask(url, headers_for=_with_first_byte(headers_for), follow="none", read=False)
+            answer = asker.ask(url, headers_for=_with_first_byte(headers_for), follow="none", at_most=0)
         for name in _SAID:
             if name in answer.headers:
                 said.setdefault(name, answer.headers[name])

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -91,10 +92,12 @@ def start_hub(
     log, book = RequestLog(), FaultBook(faults)
     with contextlib.ExitStack() as stack:
         ca_file, context = _authority(stack) if tls else (None, None)
-        faces = (("hub", HubFace, port), ("cdn", CdnFace, 0), ("modelscope", ModelScopeFace, 0))
+        # Another host and not just another port: huggingface_hub 1.x takes two ports of one host for the same server.
+        cdn_host = "127.0.0.2" if host == "127.0.0.1" and sys.platform == "linux" else host
+        faces = (("hub", HubFace, host, port), ("cdn", CdnFace, cdn_host, 0), ("modelscope", ModelScopeFace, host, 0))
         servers = []
-        for face, handler, at in faces:
-            server = FaceServer(handler, face=face, host=host, port=at, faults=book, log=log, tls=context)
+        for face, handler, at, number in faces:
+            server = FaceServer(handler, face=face, host=at, port=number, faults=book, log=log, tls=context)
             server.world = world
             server.latency_s = latency_s
             server.throttle_bytes_per_s = throttle_bytes_per_s

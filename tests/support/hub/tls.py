@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-_NAMES = "subjectAltName=DNS:localhost,IP:127.0.0.1,IP:::1"
+_NAMES = "subjectAltName=DNS:localhost,IP:127.0.0.1,IP:127.0.0.2,IP:::1"
 
 
 def make_authority(folder: Path) -> tuple[Path, ssl.SSLContext]:
