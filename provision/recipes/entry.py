@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from provision.errors import UsageError
 from provision.events import Reporter
 from provision.host.types import Host
+from provision.models.names import parse_name
 from provision.recipes.rooms import Data, Looked, Rooms
 from provision.recipes.schema import Recipe
+from provision.recipes.up import model_path
 from provision.settings import Settings
 
 if TYPE_CHECKING:
@@ -62,6 +64,10 @@ def real_rooms(settings: Settings, *, python: Path | None, reporter: Reporter) -
         from provision.fit.service import fit
         from provision.fit.types import FitWish
 
+        if settings.offline and recipe.model.repo is not None:
+            # No header can be read from a server; what the cache holds is all there is to choose from.
+            target = str(model_path(fetch_model(recipe, quant, False)))
+            quant = parse_name(target.rsplit("/", 1)[-1]).quant
         layers = recipe.load.n_gpu_layers
         wish = FitWish(
             quant=quant,
@@ -72,7 +78,10 @@ def real_rooms(settings: Settings, *, python: Path | None, reporter: Reporter) -
             revision=recipe.model.revision if recipe.model.repo else None,
         )
         result = fit(target, wish, host=host, settings=settings, reporter=reporter, python=executable)
-        return {**result.to_data(), "refusal": result.refusal, "way_out": result.way_out}
+        data = {**result.to_data(), "refusal": result.refusal, "way_out": result.way_out}
+        if settings.offline and data["chosen"] is not None:
+            data["chosen"] = {**data["chosen"], "quant": data["chosen"]["quant"] or quant}
+        return data
 
     def fetch_model(recipe: Recipe, quant: str | None, dry_run: bool) -> Data:
         from provision.fetch.service import fetch, plan_fetch
