@@ -12,7 +12,7 @@ import typer
 
 from provision.cli.session import JsonOption, ProgressOption, Session, Spoken, open_session
 from provision.errors import ExitCode, UsageError
-from provision.result import Result
+from provision.result import ErrorItem, Result
 
 if TYPE_CHECKING:
     from provision.chat.conversation import Conversation
@@ -246,6 +246,7 @@ def _smoke(
     result = run_smoke(
         target.path,
         llama_kwargs=target.llama_kwargs,
+        plan=target.plan,
         profile=cast("ProfileName", profile),
         require_gpu=require_gpu,
         golden=golden,
@@ -257,6 +258,8 @@ def _smoke(
     data = result.to_data()
     bad = data["verdict"] == "fail"
     code = ExitCode.SMOKE if bad else ExitCode.OK
+    errors = [ErrorItem(code=check.id, message=check.summary, hint=check.remedy or "") for check in result.failed]
     return Spoken(
-        result=Result(command="chat", data=data, exit_code=code, status="error" if bad else "ok"), render=render_smoke
+        result=Result(command="chat", data=data, exit_code=code, status="error" if bad else "ok", errors=errors),
+        render=render_smoke,
     )

@@ -30,7 +30,7 @@ def resolve(wish: Wish, session: Session) -> ModelTarget:
     settings = replace(session.settings, offline=session.settings.offline or wish.offline)
     found = resolve_model(wish.model, settings=settings, reporter=session.reporter, python=wish.python, n_ctx=wish.ctx)
     layers = wish.layers()
-    return found if layers is None else replace(found, llama_kwargs={**found.llama_kwargs, "n_gpu_layers": layers})
+    return found if layers is None else replace(found, llama_kwargs={**found.llama_kwargs, "n_gpu_layers": layers}, plan=None)
 
 
 def open_conversation(wish: Wish, session: Session) -> tuple[Conversation, Keeper, tuple[str, ...]]:

@@ -49,6 +49,8 @@ class ModelTarget:
     llama_kwargs: Mapping[str, Any]
     recipe: Recipe | None
     """None when a path or a repository was named."""
+    plan: Mapping[str, Any] | None = None
+    """`chosen` of `fit` these arguments come from: what a smoke test compares the machine with."""
 
 
 def understand(text: str, *, cwd: Path | None = None) -> Wanted:
@@ -118,4 +120,5 @@ def resolve_model(
         path=path,
         llama_kwargs=with_load(chosen["llama_kwargs"], wanted.recipe),
         recipe=wanted.recipe if wanted.named_recipe else None,
+        plan=chosen,
     )

@@ -62,7 +62,7 @@ def diagnose_death(outcome: ChildOutcome) -> Death | None:
     """What killed the child, or None when it answered everything."""
     stage = str(outcome.answer.get("stage", "start"))
     match outcome.kind:
-        case "ok":
+        case "ok" if stage == "done":
             return None
         case "missing":
             return Death(
@@ -126,7 +126,7 @@ def _signal_death(outcome: ChildOutcome, stage: str) -> Death:
 
 
 def _error_death(outcome: ChildOutcome, stage: str) -> Death:
-    error = str(outcome.answer.get("error", "")) or _last(r"\w*Error.*", outcome.stderr_tail) or "no answer"
+    error = str(outcome.answer.get("error", "")) or _last(r"\w*Error.*", outcome.stderr_tail) or "it ended without an answer"
     if stage == "import" or "No module named 'llama_cpp'" in outcome.stderr_tail:
         return Death(name="engine-missing", summary=f"the engine cannot be imported: {error[:200]}", remedy="provision install")
     if stage == "load" and re.match(r"\w*(Template|UndefinedError)\w*:", error):

@@ -57,7 +57,9 @@ def write_demo(demo: Demo, path: Path, quant: str) -> Path:
             writer.add_key_value(name, value, kind, element)
     wanted = gguf.GGMLQuantizationType[quant]
     for name, values in demo.tensors.items():
-        kind = gguf.GGMLQuantizationType.F32 if values.ndim == 1 else wanted
+        # As converters do it: vectors and the small state-space matrices stay F32, the engine takes them no other way.
+        small = values.ndim == 1 or "ssm_conv1d" in name or name.endswith(("ssm_a", "ffn_gate_inp.weight"))
+        kind = gguf.GGMLQuantizationType.F32 if small else wanted
         data = gguf.quants.quantize(values.astype(np.float32), kind)
         if name in demo.raw:
             data = np.frombuffer(demo.raw[name], dtype=np.uint8).reshape(data.shape)

@@ -35,6 +35,7 @@ def main() -> None:
         answer |= engine.speed(
             llm, n_prompt=request["n_prompt"], n_generate=request["n_generate"], repetitions=request["repetitions"]
         )
+        answer["stage"] = "done"
     except Exception as error:
         answer["error"] = f"{type(error).__name__}: {error}"[:500]
     engine.snapshot(answer)

@@ -78,4 +78,6 @@ def test_engine_missing_python_missing_and_timeout() -> None:
     assert (missing.name, missing.remedy) == ("engine-missing", "provision install")
     assert (diagnose_death(outcome("missing")) or missing).name == "python-missing"
     assert (diagnose_death(outcome("timeout")) or missing).name == "timeout"
-    assert diagnose_death(outcome("ok")) is None
+    assert diagnose_death(outcome("ok", answer={"stage": "done"})) is None
+    # Leaving without a word in the middle is a death too, whatever the exit code says.
+    assert (diagnose_death(outcome("ok", answer={"stage": "speed"})) or missing).name == "child-error"
