@@ -43,20 +43,16 @@ def list_repo(
         return offline.cached_listing(ref, settings=settings)
     if source == "modelscope":
         return modelscope.list_repo(ref, settings=settings, endpoint=endpoint, reporter=reporter)
+    base = (endpoint or settings.endpoint).strip().rstrip("/")
     with Asker(settings, reporter=reporter) as asker:
         try:
-            return list_in(asker, ref, settings=settings, base=(endpoint or settings.endpoint).strip().rstrip("/"))
+            return _HubListing(asker, base, ref.repo_id, settings).at(ref.revision or "main")
         except TransferError as error:
             if error.code == "hub-unreachable" and offline.is_cached(ref, settings=settings):
                 error.hint = (
                     f"a copy is on disk; use it with HF_HUB_OFFLINE=1, or name a mirror with --endpoint URL ({error.hint})"
                 )
             raise
-
-
-def list_in(asker: Asker, ref: RepoRef, *, settings: Settings, base: str) -> Listing:
-    """`list_repo` of a Hub at `base`, asked through `asker`."""
-    return _HubListing(asker, base, ref.repo_id, settings).at(ref.revision or "main")
 
 
 class _HubListing:

@@ -32,12 +32,6 @@ def resolve(listing: Listing, file: RepoFile, *, settings: Settings, reporter: R
     Raises NotFoundError, AccessError, TransferError, or IntegrityError (`promise-broken`) when this server promises another
     hash or size than the listing does.
     """
-    with Asker(settings, reporter=reporter) as asker:
-        return resolve_in(asker, listing, file, settings=settings)
-
-
-def resolve_in(asker: Asker, listing: Listing, file: RepoFile, *, settings: Settings) -> Resolved:
-    """`resolve`, asked through `asker`."""
     if listing.source == "modelscope":
         url = modelscope.file_url(listing, file)
         headers_for = modelscope.headers_for(settings)
@@ -48,7 +42,8 @@ def resolve_in(asker: Asker, listing: Listing, file: RepoFile, *, settings: Sett
         def headers_for(address: str) -> Mapping[str, str]:
             return auth_headers(address, settings)
 
-    answer, said = _follow(asker, url, headers_for)
+    with Asker(settings, reporter=reporter) as asker:
+        answer, said = _follow(asker, url, headers_for)
     if answer.status not in (200, 206) and answer.redirect is None:
         raise refusal(answer, repo_id=listing.repo_id, settings=settings, revision=listing.revision, path=file.path)
     return _judged(file, answer, said, headers_for=headers_for)
