@@ -127,6 +127,11 @@ class ModelProcess:
         return self._process.poll() is None
 
     @property
+    def pid(self) -> int:
+        """The process that holds the model."""
+        return self._process.pid
+
+    @property
     def log(self) -> str:
         """The last lines of the engine's log."""
         return "\n".join(self._log)

@@ -6,10 +6,39 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import typer
-
+from provision.cli.chat_options import (
+    ChatFormatOption,
+    CtxOption,
+    GoldenOption,
+    HistoryOption,
+    InputOption,
+    JsonLinesOption,
+    MaxTokensOption,
+    MinPOption,
+    ModelArgument,
+    NGpuLayersOption,
+    NoStreamOption,
+    OfflineOption,
+    OutputOption,
+    OverflowOption,
+    ProfileOption,
+    PromptOption,
+    PythonOption,
+    RepeatPenaltyOption,
+    RequireGpuOption,
+    SaveAsOption,
+    SaveGoldenOption,
+    SeedOption,
+    SmokeOption,
+    SystemOption,
+    TemperatureOption,
+    TemplateOption,
+    ThinkOption,
+    TopKOption,
+    TopPOption,
+)
 from provision.cli.session import JsonOption, ProgressOption, Session, Spoken, open_session
 from provision.errors import ExitCode, UsageError
 from provision.result import ErrorItem, Result
@@ -20,48 +49,37 @@ if TYPE_CHECKING:
     from provision.chat.types import Turn
     from provision.smoke.types import ProfileName
 
-_CHAT = "Conversation"
-_FILES = "Transcripts"
-_MODEL = "Model"
-_SAMPLING = "Sampling"
-
 
 def chat(
-    model: Annotated[str, typer.Argument(help="A local GGUF, ORG/REPO[:QUANT], or a recipe name.")],
-    prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="Ask this, print the answer, leave.")] = None,
-    input: Annotated[Path | None, typer.Option("-i", "--input", help="Go on from this transcript.")] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Save the conversation here after every turn.")] = None,
-    history: Annotated[Path | None, typer.Option("--history", help="(or -io) Both: go on from it and save to it.")] = None,
-    save_as: Annotated[
-        str | None, typer.Option("--format", help="Saved as list, openai, sharegpt or llm; default: as it was read.")
-    ] = None,
-    system: Annotated[str | None, typer.Option("--system", help="System message; replaces the transcript's.")] = None,
-    think: Annotated[str, typer.Option("--think", help="Reasoning: show, fold or hide. It is never sent back.")] = "fold",
-    overflow: Annotated[
-        str, typer.Option("--overflow", help="When the context is full: error, drop-oldest or grow.")
-    ] = "error",
-    no_stream: Annotated[bool, typer.Option("--no-stream", help="Print the answer when it is complete.")] = False,
-    json_lines: Annotated[bool, typer.Option("--json-lines", help="The answer as JSON lines while it comes.")] = False,
-    max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=1, help="Longest answer.")] = None,
-    temperature: Annotated[float | None, typer.Option("--temperature", min=0, help="0 always takes the likeliest.")] = None,
-    top_p: Annotated[float | None, typer.Option("--top-p", min=0, max=1)] = None,
-    top_k: Annotated[int | None, typer.Option("--top-k", min=0)] = None,
-    min_p: Annotated[float | None, typer.Option("--min-p", min=0, max=1)] = None,
-    repeat_penalty: Annotated[float | None, typer.Option("--repeat-penalty", min=0.01)] = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, max=2**32 - 2, help="The same seed, the same answers.")] = None,
-    ctx: Annotated[int | None, typer.Option("--ctx", min=1, help="n_ctx; default: what fits.")] = None,
-    n_gpu_layers: Annotated[
-        str, typer.Option("--n-gpu-layers", metavar="N|auto", help="Layers on the GPU; -1 is all of them.")
-    ] = "auto",
-    chat_format: Annotated[str | None, typer.Option("--chat-format", help="A named format, for example chatml.")] = None,
-    template: Annotated[Path | None, typer.Option("--template", help="A Jinja file instead of the model's template.")] = None,
-    smoke: Annotated[bool, typer.Option("--smoke", help="Check the deployment and give a verdict.")] = False,
-    profile: Annotated[str, typer.Option("--profile", help="How thoroughly --smoke checks: quick, full or deep.")] = "quick",
-    require_gpu: Annotated[bool, typer.Option("--require-gpu", help="--smoke fails when no layer is on a GPU.")] = False,
-    golden: Annotated[Path | None, typer.Option("--golden", help="--smoke compares with this fingerprint.")] = None,
-    save_golden: Annotated[Path | None, typer.Option("--save-golden", help="--smoke stores its fingerprint here.")] = None,
-    python: Annotated[Path | None, typer.Option("--python", help="Python whose environment holds the engine.")] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing.")] = False,
+    model: ModelArgument,
+    prompt: PromptOption = None,
+    input: InputOption = None,
+    output: OutputOption = None,
+    history: HistoryOption = None,
+    save_as: SaveAsOption = None,
+    system: SystemOption = None,
+    think: ThinkOption = "fold",
+    overflow: OverflowOption = "error",
+    no_stream: NoStreamOption = False,
+    json_lines: JsonLinesOption = False,
+    max_tokens: MaxTokensOption = None,
+    temperature: TemperatureOption = None,
+    top_p: TopPOption = None,
+    top_k: TopKOption = None,
+    min_p: MinPOption = None,
+    repeat_penalty: RepeatPenaltyOption = None,
+    seed: SeedOption = None,
+    ctx: CtxOption = None,
+    n_gpu_layers: NGpuLayersOption = "auto",
+    chat_format: ChatFormatOption = None,
+    template: TemplateOption = None,
+    smoke: SmokeOption = False,
+    profile: ProfileOption = "quick",
+    require_gpu: RequireGpuOption = False,
+    golden: GoldenOption = None,
+    save_golden: SaveGoldenOption = None,
+    python: PythonOption = None,
+    offline: OfflineOption = False,
     json: JsonOption = False,
     progress: ProgressOption = "auto",
 ) -> Spoken | int:
@@ -77,15 +95,20 @@ def chat(
         },
     )  # fmt: skip
     if smoke:
-        return _smoke(wish, session, profile=profile, golden=golden, save_golden=save_golden, require_gpu=require_gpu)
+        return _smoke(wish, session, profile, golden=golden, save_golden=save_golden, require_gpu=require_gpu)
+    return _talk(wish, session, as_json=json, as_lines=json_lines)
+
+
+def _talk(wish: Wish, session: Session, *, as_json: bool, as_lines: bool) -> Spoken | int:
     wish.check()
-    if json_lines and json:
+    if as_lines and as_json:
         raise UsageError("--json and --json-lines exclude each other", code="bad-option", hint="give one of them")
-    if prompt is None and (json or json_lines or not sys.stdin.isatty() or not sys.stdout.isatty()):
+    prompt = wish.prompt
+    if prompt is None and (as_json or as_lines or not sys.stdin.isatty() or not sys.stdout.isatty()):
         prompt = _prompt_from_stdin()
     if prompt is None:
         return _interactive(wish, session)
-    return _once(wish, session, prompt, as_json=json, as_lines=json_lines)
+    return _once(wish, session, prompt, as_json=as_json, as_lines=as_lines)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,7 +257,7 @@ def _interactive(wish: Wish, session: Session) -> int:
 
 
 def _smoke(
-    wish: Wish, session: Session, *, profile: str, golden: Path | None, save_golden: Path | None, require_gpu: bool
+    wish: Wish, session: Session, profile: str, *, golden: Path | None, save_golden: Path | None, require_gpu: bool
 ) -> Spoken:
     from provision.cli.chat_open import resolve
     from provision.cli.smoke_view import render_smoke

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from prompt_toolkit.document import Document
     from prompt_toolkit.key_binding import KeyBindings
 
+_FILE_COMMANDS = ("/read", "/load", "/save")
 _BLOCK = '"""'
 
 
@@ -91,12 +92,19 @@ def _read(session: PromptSession[str], desk: Desk) -> str:
 
 def _session(history_file: Path) -> PromptSession[str]:
     from prompt_toolkit import PromptSession
-    from prompt_toolkit.completion import Completer, Completion
+    from prompt_toolkit.completion import Completer, Completion, PathCompleter
+    from prompt_toolkit.document import Document
     from prompt_toolkit.history import FileHistory
 
     class SlashCompleter(Completer):
+        _paths = PathCompleter(expanduser=True)
+
         def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
             text = document.text_before_cursor
+            command, _, path = text.partition(" ")
+            if command in _FILE_COMMANDS:
+                yield from self._paths.get_completions(Document(path), complete_event)
+                return
             last = text.split(" ")[-1]
             for word in completions(text):
                 yield Completion(word, start_position=-len(last))

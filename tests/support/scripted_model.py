@@ -26,11 +26,12 @@ def write_scripted_model(
     template: str | None = TEMPLATE,
     n_ctx_train: int = 4096,
     control: Sequence[str] = (),
-    seconds_per_token_layers: int = 1,
+    layers: int = 1,
 ) -> Path:
     """Write a model whose answer is `script`, piece by piece, then end of turn (or the last piece for ever, with `loop`).
 
     A piece that is a list of strings is a choice of equal probability. Pieces in `control` become control tokens.
+    More `layers` make it slower and change nothing else.
     """
     pieces: list[tuple[str, int]] = []
     rows: list[list[int]] = []
@@ -57,7 +58,7 @@ def write_scripted_model(
     for token in previous:
         output[previous if loop else [end], token] = _STRENGTH
 
-    _write(path, pieces, vocabulary, width, output, template, n_ctx_train, seconds_per_token_layers)
+    _write(path, pieces, vocabulary, width, output, template, n_ctx_train, layers)
     return path
 
 

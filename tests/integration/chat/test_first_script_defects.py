@@ -60,6 +60,7 @@ def test_11_the_prompt_ends_with_the_header_of_the_answer(scripted_model: "Scrip
         engine.close()
 
 
+@pytest.mark.slow
 def test_15_system_message_sampling_and_seed_are_options(scripted_model: "ScriptedModel", tmp_path: Path) -> None:
     words = ["--system", "Be short.", "--temperature", "0", "--top-k", "1", "--seed", "9", "--max-tokens", "2"]
     ran = provision("chat", scripted_model(GREETING), "--prompt", "hi", *words, "--json", home=tmp_path)
@@ -68,6 +69,7 @@ def test_15_system_message_sampling_and_seed_are_options(scripted_model: "Script
     assert ran.data["usage"]["completion_tokens"] == 2
 
 
+@pytest.mark.slow
 def test_17_line_breaks_between_the_blocks_of_a_template_are_not_sent(scripted_model: "ScriptedModel", tmp_path: Path) -> None:
     model = scripted_model(GREETING)
     spread = tmp_path / "spread.jinja"

@@ -31,7 +31,7 @@ def roles(file: Path) -> list[tuple[str, str]]:
     return [(row["role"], row["content"]) for row in json.loads(file.read_text())]
 
 
-@pytest.mark.parametrize("leave", ["bye\r", "\x04"])
+@pytest.mark.parametrize("leave", ["bye\r", pytest.param("\x04", marks=pytest.mark.slow)])
 def test_two_turns_are_saved_as_they_happen_and_every_way_out_works(
     leave: str, scripted_model: "ScriptedModel", tmp_path: Path
 ) -> None:
@@ -70,10 +70,12 @@ def test_ctrl_c_stops_the_answer_and_keeps_it(scripted_model: "ScriptedModel", t
         person.expect("stopped by you")
         person.send("\x03")
         person.expect("Ctrl-D or /exit leaves")
+        person.expect(r"\] >")
         person.send("\x04")
         assert person.end() == 0
 
 
+@pytest.mark.slow
 def test_closing_the_terminal_keeps_what_was_said(scripted_model: "ScriptedModel", tmp_path: Path) -> None:
     file = tmp_path / "talk.json"
     with talk(scripted_model(ENDLESS, loop=True, n_ctx_train=32768), tmp_path, "-o", file, "--ctx", "32768") as person:
@@ -85,6 +87,7 @@ def test_closing_the_terminal_keeps_what_was_said(scripted_model: "ScriptedModel
     assert roles(file)[1][1].startswith("Once upon a time")
 
 
+@pytest.mark.slow
 def test_an_engine_that_dies_is_named_and_comes_back(scripted_model: "ScriptedModel", tmp_path: Path) -> None:
     with talk(
         scripted_model(ENDLESS, loop=True, n_ctx_train=32768), tmp_path, "--ctx", "32768", "--max-tokens", "3000"
@@ -113,7 +116,9 @@ def test_commands(scripted_model: "ScriptedModel", tmp_path: Path) -> None:
         person.expect("/regen")
         person.line("/system Be short.")
         person.expect("system message set")
-        person.line(f"/read {notes}")
+        person.send(f"/read {notes.parent}/no\t")
+        person.expect("notes.txt")
+        person.send("\r")
         person.expect("in front of your next message")
         person.line("what do they say?")
         person.expect("Hello, world!")
@@ -142,6 +147,7 @@ def test_commands(scripted_model: "ScriptedModel", tmp_path: Path) -> None:
         person.expect("reasoning is shown")
 
 
+@pytest.mark.slow
 def test_several_lines_and_a_private_history(scripted_model: "ScriptedModel", tmp_path: Path) -> None:
     file = tmp_path / "talk.json"
     with talk(scripted_model(GREETING), tmp_path, "-o", file) as person:
@@ -158,6 +164,7 @@ def test_several_lines_and_a_private_history(scripted_model: "ScriptedModel", tm
     assert "secret" not in history.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "sees", "not_sees"), [("show", "Two and two", "thought for"), ("fold", "thought for", "Two and two")]
 )

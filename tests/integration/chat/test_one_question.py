@@ -1,11 +1,16 @@
 """`provision chat` asked one thing: the real command line, the real engine, a model that says what the test wrote."""
 
 import json
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from provision.chat.engine import ModelProcess
+from provision.chat.types import Load, Message, RawText, Sampling
+from provision.errors import IntegrityError
 from tests.support.commands import provision
 
 if TYPE_CHECKING:
@@ -31,9 +36,9 @@ def test_a_pipe_is_the_prompt(scripted_model: "ScriptedModel", tmp_path: Path) -
     assert ran.data["usage"]["completion_tokens"] == 4
 
 
-@pytest.mark.parametrize("flag", [[], ["--no-stream"]])
-def test_streamed_or_not_the_text_is_the_same(flag: list[str], scripted_model: "ScriptedModel", tmp_path: Path) -> None:
-    ran = provision("chat", scripted_model(GREETING), "--prompt", "hi", *flag, home=tmp_path)
+@pytest.mark.slow
+def test_streamed_or_not_the_text_is_the_same(scripted_model: "ScriptedModel", tmp_path: Path) -> None:
+    ran = provision("chat", scripted_model(GREETING), "--prompt", "hi", "--no-stream", home=tmp_path)
     assert ran.stdout == "Hello, world!\n"
 
 
@@ -56,6 +61,7 @@ def test_json_lines_end_in_an_error_line(tmp_path: Path) -> None:
     assert ran.exit_code != 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("control", [(), ("<think>", "</think>")])
 def test_reasoning_is_told_apart_even_when_its_marks_are_control_tokens(
     control: tuple[str, ...], scripted_model: "ScriptedModel", tmp_path: Path
@@ -68,9 +74,9 @@ def test_hostile_output_is_harmless_in_every_voice(scripted_model: "ScriptedMode
     model = scripted_model(["safe", "\x1b]52;c;ZXZpbA==\x07", "\x9b2J", " and", "\x1b[31m", " sound"])
     plain = provision("chat", model, "--prompt", "x", home=tmp_path)
     assert plain.stdout == "safe and sound\n"
-    for flag in ("--json", "--json-lines"):
-        ran = provision("chat", model, "--prompt", "x", flag, home=tmp_path)
-        assert not any(char in ran.stdout for char in "\x1b\x07\x9b")
+    ran = provision("chat", model, "--prompt", "x", "--json", home=tmp_path)
+    assert not any(char in ran.stdout for char in "\x1b\x07\x9b")
+    assert ran.data["answer"].startswith("safe\x1b]52;c;ZXZpbA==\x07\x9b2J"), "programs get what the model wrote"
 
 
 def test_a_model_without_a_template_is_refused_unless_a_format_is_named(
@@ -90,11 +96,12 @@ def test_a_damaged_file_says_why_it_does_not_load(scripted_model: "ScriptedModel
     whole = scripted_model(GREETING).read_bytes()
     cut = tmp_path / "cut.gguf"
     cut.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(IntegrityError) as caught:
+        ModelProcess.start(Load(model_path=cut), python=sys.executable, environ=os.environ)
+    assert caught.value.code == "model-damaged"
+    assert "bounds" in caught.value.message
     ran = provision("chat", cut, "--prompt", "x", "--json", home=tmp_path)
-    assert ran.exit_code == 8
-    error = ran.envelope["errors"][0]
-    assert error["code"] == "model-damaged"
-    assert "bounds" in error["message"]
+    assert (ran.exit_code, ran.envelope["errors"][0]["code"]) == (8, "gguf-truncated")
 
 
 def test_history_in_and_out(scripted_model: "ScriptedModel", tmp_path: Path) -> None:
@@ -110,15 +117,23 @@ def test_history_in_and_out(scripted_model: "ScriptedModel", tmp_path: Path) -> 
     assert len(json.loads(file.read_text())) == 4
 
 
-def test_the_same_seed_gives_the_same_answer_and_another_seed_another(scripted_model: "ScriptedModel", tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_answer_and_another_seed_another(scripted_model: "ScriptedModel") -> None:
     coins: list[str | list[str]] = [[f"{letter}{index} " for letter in "abcdefgh"] for index in range(8)]
-    model = scripted_model(coins)
+    load = Load(model_path=scripted_model(coins), llama_kwargs={"n_ctx": 512})
 
-    def ask(seed: int) -> str:
-        ran = provision(
-            "chat", model, "--prompt", "x", "--seed", str(seed), "--temperature", "1", "--min-p", "0", "--json", home=tmp_path
-        )
-        return str(ran.data["answer"])
+    def answers(*seeds: int) -> list[str]:
+        engine = ModelProcess.start(load, python=sys.executable, environ=os.environ)
+        try:
+            return [_answer(engine, Sampling(seed=seed, temperature=1.0, min_p=0.0)) for seed in seeds]
+        finally:
+            engine.close()
 
-    assert ask(1) == ask(1)
-    assert len({ask(1), ask(2), ask(3)}) > 1
+    first = answers(1, 2, 3, 1)
+    assert first[0] == first[3]
+    assert len(set(first[:3])) > 1
+    assert answers(1)[0] == first[0]
+
+
+def _answer(engine: ModelProcess, sampling: Sampling) -> str:
+    events = engine.answer([Message(role="user", content="x")], sampling)
+    return "".join(event.text for event in events if isinstance(event, RawText))

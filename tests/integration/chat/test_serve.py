@@ -151,19 +151,23 @@ def test_a_taken_port_is_named(server: Served, scripted_model: ScriptedModel, tm
     assert ran.envelope["errors"][0]["code"] == "address-in-use"
 
 
+@pytest.mark.slow
 def test_no_template_is_refused_here_too(scripted_model: ScriptedModel, tmp_path: Path) -> None:
     ran = provision("serve", scripted_model(["Hi"], template=None), "--port", "0", "--json", home=tmp_path)
     assert ran.envelope["errors"][0]["code"] == "no-chat-template"
 
 
-def test_sigterm_ends_it_cleanly_and_so_does_the_death_of_the_parent(scripted_model: ScriptedModel, tmp_path: Path) -> None:
-    model = scripted_model(ENDLESS, loop=True)
-    with serving(model, tmp_path) as served:
+def test_sigterm_ends_it_cleanly(scripted_model: ScriptedModel, tmp_path: Path) -> None:
+    with serving(scripted_model(ENDLESS, loop=True), tmp_path) as served:
         worker = served.worker
         served.process.send_signal(signal.SIGTERM)
         assert served.process.wait(timeout=20) == 0
         assert not _alive(worker)
-    with serving(model, tmp_path) as served:
+
+
+@pytest.mark.slow
+def test_it_does_not_outlive_its_parent(scripted_model: ScriptedModel, tmp_path: Path) -> None:
+    with serving(scripted_model(ENDLESS, loop=True), tmp_path) as served:
         worker = served.worker
         served.process.kill()
         served.process.wait()
