@@ -12,6 +12,7 @@ from provision.host.match import (
     driver_serves,
     fitting_toolkits,
     judge_toolkits,
+    prebuilt_tags,
     pypi_toolkits,
     working_driver,
 )
@@ -34,7 +35,9 @@ def _about(host: Host, verdict: ToolkitVerdict) -> Finding:
         archs = f" for {', '.join(f'sm_{arch}' for arch in verdict.archs)}" if verdict.archs else ""
         return ok(f"{words}: usable{archs}", detail=notes)
     summary = f"{words}: not usable, {'; '.join(verdict.obstacles)}"
-    finding = warning if cuda_gpus(host) and working_driver(host) else info
+    # With another toolkit that suits, this one is only worth knowing about.
+    needed = cuda_gpus(host) and working_driver(host) and not any(other.usable for other in judge_toolkits(host))
+    finding = warning if needed else info
     return finding(summary, detail=notes, remedy=_toolkit_remedy(host, toolkit))
 
 
@@ -89,8 +92,7 @@ def judge_parts(host: Host) -> list[Finding]:
     for toolkit in host.toolkits:
         if toolkit.missing:
             parts = ", ".join(PART_NAMES.get(part, part) for part in toolkit.missing)
-            finding = warning if cuda_gpus(host) and toolkit.missing != ("driver-stub",) else info
-            found.append(finding(f"{toolkit_name(toolkit)} lacks {parts}", detail="; ".join(toolkit.notes)))
+            found.append(info(f"{toolkit_name(toolkit)} lacks {parts}", detail="; ".join(toolkit.notes)))
     return found or [ok("no toolkit lacks a part") if host.toolkits else skipped("no CUDA toolkit")]
 
 
@@ -133,6 +135,15 @@ def judge_match(host: Host) -> list[Finding]:
             ok(f"{toolkit_name(best.toolkit)} matches driver, GPU, compiler and C library", detail="; ".join(best.adjustments))
         ]
     remedy = _other_toolkit(host)
+    if pypi_toolkits(host):
+        return [info("no installed CUDA toolkit is usable here; one from PyPI is", remedy=remedy)]
+    tags = prebuilt_tags(host)
+    if tags:
+        commands = ("provision install --cuda --prebuilt", *(remedy.commands if remedy else ()))
+        text = f"Take a prebuilt engine ({', '.join(tags[:3])}) if its index has one" + (
+            ", or install a toolkit." if remedy else "."
+        )
+        return [warning("no CUDA toolkit here can build for this GPU", remedy=Remedy(text=text, commands=commands))]
     if remedy is None:
         archs = ", ".join(f"sm_{arch}" for arch in cuda_archs(host)) or "this GPU"
         serves = driver_serves(working_driver(host))

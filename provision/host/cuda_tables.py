@@ -173,6 +173,18 @@ def prebuilt_cuda_tags(os: str, arch: str) -> tuple[str, ...]:
     return tuple(_tables()["prebuilt_llama_cpp_python_0_3_36"]["cuda_platforms"].get(name, ()))
 
 
+def prebuilt_archs(tag: str) -> tuple[str, ...]:
+    """The architectures a prebuilt wheel of that tag holds machine code for."""
+    digits = tag.removeprefix("cu")
+    return tuple(_tables()["prebuilt_llama_cpp_python_0_3_36"]["cuda_archs"].get(digits[:2], ()))
+
+
+def tag_version(tag: str) -> Version:
+    """`cu124` to (12, 4)."""
+    digits = tag.removeprefix("cu")
+    return int(digits[:2]), int(digits[2:])
+
+
 @cache
 def _tables() -> dict[str, Any]:
     loaded: dict[str, Any] = json.loads((files("provision") / "data" / "cuda-tables.json").read_text(encoding="utf-8"))

@@ -12,7 +12,7 @@ from provision.host.checks_engine import GPU_BACKENDS
 from provision.host.checks_gpu import nvidia_gpus
 from provision.host.checks_machine import translated_by_rosetta
 from provision.host.findings import WORST_FIRST, Check, Finding
-from provision.host.match import cuda_archs, cuda_gpus, judge_toolkits, pypi_toolkits, working_driver
+from provision.host.match import cuda_archs, cuda_gpus, judge_toolkits, prebuilt_tags, pypi_toolkits, working_driver
 from provision.host.types import Host
 
 CHECKS: tuple[Check, ...] = (
@@ -108,6 +108,9 @@ def _possible_gpu_build(host: Host) -> str | None:
         ready = pypi_toolkits(host)
         if ready:
             return f"CUDA build possible with CUDA {ready[0].name} from PyPI for {archs}"
+        tags = prebuilt_tags(host)
+        if tags:
+            return f"CUDA possible with a prebuilt engine ({tags[0]}) for {archs}; no toolkit here can build one"
         return None
     vendors = {gpu.vendor for gpu in host.gpus}
     if "apple" in vendors and not translated_by_rosetta(host):

@@ -11,6 +11,9 @@ from provision.host.cuda_tables import (
     driver_cuda_version,
     driver_verdict,
     known_defects,
+    prebuilt_archs,
+    prebuilt_cuda_tags,
+    tag_version,
     toolkit_facts,
     toolkits_for,
     version_text,
@@ -75,7 +78,7 @@ def judge_toolkit(host: Host, toolkit: CudaToolkit) -> ToolkitVerdict:
         obstacles.append("its nvcc does not run")
     if host.system.libc == "musl":
         obstacles.append("NVIDIA's libraries need glibc, this system has musl")
-    adjustments: list[str] = []
+    adjustments = _cmake_adjustments(host)
     if "driver-stub" in toolkit.missing:
         adjustments.append("it has no libcuda.so to link against: a stub is made, or the driver's library is named")
     facts = toolkit_facts(toolkit.version) if toolkit.version else None
@@ -104,6 +107,14 @@ def judge_toolkit(host: Host, toolkit: CudaToolkit) -> ToolkitVerdict:
         if defect.layout is None and concerned:
             adjustments.append(f"known defect: {defect.effect} ({', '.join(defect.sources)})")
     return _verdict(toolkit, obstacles, adjustments, host_compiler=compiler.chosen, native_only=native_only, archs=archs)
+
+
+def _cmake_adjustments(host: Host) -> list[str]:
+    """CMake before 3.18 does not know CMAKE_CUDA_ARCHITECTURES, and the build of llama-cpp-python asks for 3.21."""
+    cmake = host.tool("cmake")
+    if cmake is None or not cmake.version or cmake.version >= (3, 21):
+        return []
+    return [f"cmake {version_text(cmake.version)} is too old for a CUDA build: a newer one comes from PyPI"]
 
 
 def judge_toolkits(host: Host) -> tuple[ToolkitVerdict, ...]:
@@ -151,6 +162,21 @@ def fitting_toolkits(host: Host) -> tuple[ToolkitFacts, ...]:
         driver_cuda=driver_serves(driver),
         glibc=host.system.libc_version if host.system.libc == "glibc" else None,
     )
+
+
+def prebuilt_tags(host: Host) -> tuple[str, ...]:
+    """Tags of prebuilt CUDA engines that would run here, best first. Only the index knows whether it has a wheel of one."""
+    driver, archs = working_driver(host), cuda_archs(host)
+    if host.system.libc == "musl" or driver is None or not archs:
+        return ()
+    rows = []
+    for tag in prebuilt_cuda_tags(host.system.os, host.system.arch):
+        version = tag_version(tag)
+        verdict = driver_verdict(version, driver=driver.version, driver_cuda=driver_serves(driver))
+        wrong = any(defect.layout is None and not defect.archs for defect in known_defects(version))
+        if verdict in ("runs", "native-only") and set(archs) <= set(prebuilt_archs(tag)) and not wrong:
+            rows.append((verdict != "runs", tuple(-part for part in version), tag))
+    return tuple(tag for _, _, tag in sorted(rows))
 
 
 def _verdict(

@@ -7,7 +7,15 @@ from dataclasses import dataclass, replace
 
 from provision.host.nvml import NvmlAnswer, ask_nvml, read_answer, with_unified_memory
 from provision.host.probe_nvidia import ask_nvidia_smi, read_jetson, read_proc
-from provision.host.probe_other_gpus import ask_apple, ask_vulkan, capability_from_name, gfx_note, read_kfd, read_pci
+from provision.host.probe_other_gpus import (
+    ask_apple,
+    ask_rocminfo,
+    ask_vulkan,
+    capability_from_name,
+    gfx_note,
+    read_kfd,
+    read_pci,
+)
 from provision.host.reader import Reader
 from provision.host.types import Driver, Gpu, Memory
 
@@ -29,7 +37,7 @@ def probe_gpus(reader: Reader, memory: Memory, *, timeout_s: float) -> GpuFacts:
         notes.append(nvml.trouble)
     pci, bound = read_pci(reader)
     driver, nvidia = _with_pci(driver, nvidia, [gpu for gpu in pci if gpu.vendor == "nvidia"], bound)
-    others = _with_targets([gpu for gpu in pci if gpu.vendor != "nvidia"], read_kfd(reader))
+    others = _with_targets([gpu for gpu in pci if gpu.vendor != "nvidia"], read_kfd(reader), reader)
     seen = _visible(with_unified_memory(tuple(nvidia), memory), reader.environ)
     found = [*seen, *others, *ask_apple(reader, memory)]
     known = {_vendor_key(gpu) for gpu in found}
@@ -75,10 +83,20 @@ def _with_pci(
     ]
 
 
-def _with_targets(gpus: list[Gpu], targets: tuple[str, ...]) -> list[Gpu]:
-    """KFD lists AMD's GPUs in PCI order."""
-    left = list(targets)
-    return [replace(gpu, notes=(*gpu.notes, gfx_note(left.pop(0)))) if gpu.vendor == "amd" and left else gpu for gpu in gpus]
+def _with_targets(gpus: list[Gpu], targets: tuple[str, ...], reader: Reader) -> list[Gpu]:
+    """KFD and rocminfo list AMD's GPUs in PCI order; with another count than PCI's, which is which is not known."""
+    amd = [gpu for gpu in gpus if gpu.vendor == "amd"]
+    if not amd:
+        return gpus
+    names = ask_rocminfo(reader)
+    told = {}
+    for number, gpu in enumerate(amd):
+        if len(targets) == len(amd):
+            gpu = replace(gpu, notes=(*gpu.notes, gfx_note(targets[number])))
+        if len(names) == len(amd) and names[number]:
+            gpu = replace(gpu, name=names[number])
+        told[gpu.pci_bus] = gpu
+    return [told[gpu.pci_bus] if gpu.vendor == "amd" else gpu for gpu in gpus]
 
 
 def _visible(gpus: tuple[Gpu, ...], environ: Mapping[str, str]) -> tuple[Gpu, ...]:

@@ -62,6 +62,20 @@ def read_kfd(reader: Reader) -> tuple[str, ...]:
     return tuple(targets)
 
 
+def ask_rocminfo(reader: Reader) -> tuple[str, ...]:
+    """Names people know (`AMD Radeon RX 7900 XTX`), one per GPU agent of rocminfo, when that program is there."""
+    program = reader.which("rocminfo") or ("/opt/rocm/bin/rocminfo" if reader.is_program("/opt/rocm/bin/rocminfo") else None)
+    done = reader.ask(program, timeout_s=8.0) if program else None
+    if done is None or done.returncode != 0:
+        return ()
+    names = []
+    for agent in re.split(r"^Agent \d+", done.stdout, flags=re.MULTILINE)[1:]:
+        fields = dict(re.findall(r"^\s+([\w ]+?):[ \t]+(\S.*?)[ \t]*$", agent, re.MULTILINE))
+        if fields.get("Device Type") == "GPU":
+            names.append(fields.get("Marketing Name", "")[:200])
+    return tuple(names)
+
+
 def ask_vulkan(reader: Reader) -> tuple[Gpu, ...]:
     """Devices of `vulkaninfo --summary` when that program is there."""
     program = reader.which("vulkaninfo")

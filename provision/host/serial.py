@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from provision.errors import UsageError
@@ -29,7 +30,8 @@ def host_from_data(data: Mapping[str, Any]) -> Host:
 
     try:
         # Through JSON, because only there do pydantic's strict types take a list for a tuple and an object for a dataclass.
-        return pydantic.TypeAdapter(Host).validate_json(json.dumps(data), strict=True, extra="forbid")
+        host: Host = _adapter().validate_json(json.dumps(data), strict=True, extra="forbid")
+        return host
     except pydantic.ValidationError as error:
         problems = [f"{'.'.join(str(part) for part in item['loc']) or 'top level'}: {item['msg']}" for item in error.errors()]
         shown = problems[:8] + ([f"and {len(problems) - 8} more"] if len(problems) > 8 else [])
@@ -38,6 +40,14 @@ def host_from_data(data: Mapping[str, Any]) -> Host:
             code="bad-host-file",
             hint="make the file on that machine with: provision doctor --json > machine.json",
         ) from None
+
+
+@cache
+def _adapter() -> Any:
+    """Built once: putting the schema together costs more than using it."""
+    import pydantic
+
+    return pydantic.TypeAdapter(Host)
 
 
 def host_from_json(text: str) -> Host:

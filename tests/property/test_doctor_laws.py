@@ -24,7 +24,7 @@ from provision.host.probe_engine import read_engine
 from provision.host.probe_gpus import _visible
 from provision.host.probe_memory import probe_memory
 from provision.host.probe_nvidia import ask_nvidia_smi, read_jetson, read_proc
-from provision.host.probe_other_gpus import ask_apple, ask_vulkan, read_kfd, read_pci
+from provision.host.probe_other_gpus import ask_apple, ask_rocminfo, ask_vulkan, read_kfd, read_pci
 from provision.host.probe_python import read_facts
 from provision.host.probe_system import probe_cpu, probe_system
 from provision.host.probe_toolkits import probe_toolkits
@@ -225,7 +225,15 @@ PATHS = (
     *("/usr/local/cuda-12/include/cuda_runtime_api.h", "/m/cuda/12.lua", "/dev/nvidiactl", "/etc/nv_tegra_release"),
 )
 PROGRAMS = (
-    *("/usr/bin/nvidia-smi", "/usr/bin/vulkaninfo", "/usr/bin/c++", "/usr/bin/g++-12", "/usr/bin/cmake", "/usr/bin/nvcc"),
+    *(
+        "/usr/bin/nvidia-smi",
+        "/usr/bin/vulkaninfo",
+        "/usr/bin/rocminfo",
+        "/usr/bin/c++",
+        "/usr/bin/g++-12",
+        "/usr/bin/cmake",
+        "/usr/bin/nvcc",
+    ),
     *("/usr/local/cuda-12/bin/nvcc", "getconf", "sysctl", "vm_stat", "sw_vers", "system_profiler", "/lib/ld-musl-x86_64.so.1"),
 )
 
@@ -253,6 +261,7 @@ def test_no_machine_makes_a_probe_crash(
     gpus = [*(smi[1] if smi else ()), *(proc[1] if proc else ()), *read_jetson(machine), *read_pci(machine)[0]]
     gpus += [*ask_vulkan(machine), *ask_apple(machine, memory)]
     read_kfd(machine)
+    ask_rocminfo(machine)
     host = Host(system=system, cpu=cpu, memory=memory, tools=tools, toolkits=toolkits, gpus=tuple(gpus))
     assert not [finding for finding in diagnose(host).findings if finding.status == "crashed"]
 

@@ -23,7 +23,7 @@ def test_a_toolkit_from_pypi_where_the_gpu_works_and_the_toolkit_does_not() -> N
 
 def test_nothing_is_planned_where_nothing_can_be_mended_without_root() -> None:
     mended = {name for name in machine_names() if plan(load_machine(name).host)}
-    assert mended == {"toolkit-without-cublas", "rtx5090-gcc15"}
+    assert mended == {"toolkit-without-cublas", "rtx5090-gcc15", "gpu-without-toolkit"}
 
 
 def test_another_compiler_where_the_default_one_is_broken() -> None:

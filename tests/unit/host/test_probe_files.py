@@ -5,7 +5,7 @@ import pytest
 from provision.host.cgroups import cpu_quota, memory_limit
 from provision.host.probe_memory import probe_memory
 from provision.host.probe_nvidia import ask_nvidia_smi, read_jetson, read_proc
-from provision.host.probe_other_gpus import ask_apple, ask_vulkan, capability_from_name, read_kfd, read_pci
+from provision.host.probe_other_gpus import ask_apple, ask_rocminfo, ask_vulkan, capability_from_name, read_kfd, read_pci
 from provision.host.probe_system import probe_cpu, probe_system
 from provision.host.probe_tools import compiler_trouble, probe_tools
 from provision.host.types import Memory, Tool
@@ -214,6 +214,22 @@ def test_kfd_targets_are_written_in_hexadecimal() -> None:
     files = {f"/sys/class/kfd/kfd/topology/nodes/{node}/properties": f"gfx_target_version {number}\n" for node, number in
              (("0", 0), ("1", 110000), ("2", 90010), ("3", 110501))}  # fmt: skip
     assert read_kfd(MachineInMemory(files)) == ("gfx1100", "gfx90a", "gfx1151")
+
+
+def test_rocminfo_gives_the_names_people_know() -> None:
+    said = """
+Agent 1
+  Name:                    AMD Ryzen 9 7950X
+  Marketing Name:          AMD Ryzen 9 7950X 16-Core Processor
+  Device Type:             CPU
+Agent 2
+  Name:                    gfx1100
+  Marketing Name:          AMD Radeon RX 7900 XTX
+  Device Type:             GPU
+"""
+    assert ask_rocminfo(MachineInMemory(programs={"/opt/rocm/bin/rocminfo": (0, said)})) == ("AMD Radeon RX 7900 XTX",)
+    assert ask_rocminfo(MachineInMemory(programs={"/usr/bin/rocminfo": (1, said)})) == ()
+    assert ask_rocminfo(MachineInMemory()) == ()
 
 
 def test_vulkan_tells_software_from_hardware() -> None:
