@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,12 +27,18 @@ def register(app: typer.Typer) -> None:
 
 def verify_command(
     target: Annotated[
-        str | None, typer.Argument(metavar="[ORG/REPO[:QUANT] | FILE]", help="Without it: everything in the cache.")
+        str | None,
+        typer.Argument(metavar="[ORG/REPO[:QUANT]|FILE|LOCK|BUNDLE]", help="Without it: every model in the cache."),
     ] = None,
     json: JsonOption = False,
     progress: ProgressOption = "auto",
 ) -> Spoken:
-    """Check cached model files against their hashes, offline."""
+    """Check files at rest against the hashes they promise, offline: a model, a lock's model, a bundle, or the whole cache."""
+    if target is not None and _is_bundle(Path(target)):
+        from provision.cli.bundle import verify as verify_bundle
+
+        spoken = verify_bundle(target, json=json, progress=progress)
+        return Spoken(result=replace(spoken.result, command="verify"), render=spoken.render)
     session = open_session(json=json, progress=progress)
     checked = _check(target, session)
     bad = [file for file in checked if file.status != "ok"]
@@ -60,9 +67,30 @@ def _check(target: str | None, session: Session) -> tuple[CheckedFile, ...]:
     if target is None:
         return verify_cache(settings=session.settings, reporter=session.reporter)
     path = Path(target)
-    if path.exists() and path.is_file():
+    if path.is_file() and path.suffix == ".lock":
+        return _check_lock(path, session)
+    if path.is_file():
         return (verify_local(path.absolute(), settings=session.settings, reporter=session.reporter),)
     return verify_cached(parse_ref(target), settings=session.settings, reporter=session.reporter)
+
+
+def _check_lock(path: Path, session: Session) -> tuple[CheckedFile, ...]:
+    """The model files a lock names; engine and packages are what `provision lock --check` compares."""
+    from provision.fetch.verify import check_file
+    from provision.recipes.lockfile import read_lock
+    from provision.recipes.observe import model_files
+
+    model = read_lock(path).model
+    places = model_files(model, settings=session.settings, folder=path.absolute().parent)
+    return tuple(
+        check_file(locked.path, place, digest=locked.sha256, reporter=session.reporter)
+        for locked, (_, place) in zip(model.files, places, strict=True)
+    )
+
+
+def _is_bundle(path: Path) -> bool:
+    """A folder with a bundle's table of contents, or a bundle that is one file."""
+    return (path / "bundle.json").is_file() or (path.is_file() and path.suffix == ".tar")
 
 
 def _render(console: Console, data: Mapping[str, Any]) -> None:

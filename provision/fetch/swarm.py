@@ -10,7 +10,7 @@ from provision.fetch.pieces import Ledger, Span
 from provision.fetch.wire import Connection
 from provision.units import KIB
 
-REQUEST_S = 4.0
+REQUEST_S = 2.0
 """How much time one request should be worth: long enough that its round trip does not matter."""
 MAX_RUN_PIECES = 16
 MIN_STEAL_BYTES = 512 * KIB

@@ -1,5 +1,5 @@
 """Connections for bulk bytes: plain http.client over sockets we open ourselves, so that proxies, TLS, time limits and aborting
-from another thread are all ours. Why not another client: docs/decisions/0005-data-plane.md.
+from another thread are all ours. Why not another client: docs/decisions/0007-data-plane.md.
 """
 
 from __future__ import annotations
