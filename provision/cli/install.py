@@ -179,7 +179,9 @@ def _render(console: Console, data: Mapping[str, Any]) -> None:
     for note in proof["notes"]:
         console.print(f"  {note}", markup=False)
     if data["wheel"]:
-        console.print(f"  wheel {format_bytes(data['wheel']['size_bytes'])}: {data['wheel']['path']}", markup=False)
+        # A path that is wrapped cannot be copied.
+        size = format_bytes(data["wheel"]["size_bytes"])
+        console.print(f"  wheel {size}: {data['wheel']['path']}", markup=False, soft_wrap=True)
 
 
 def _render_explain(console: Console, data: Mapping[str, Any]) -> None:

@@ -11,10 +11,16 @@ from pathlib import Path
 import pytest
 
 
-def repack_engine(folder: Path, *, version: str | None = None, damage: dict[str, bytes] | None = None) -> Path:
+def repack_engine(
+    folder: Path,
+    *,
+    version: str | None = None,
+    damage: dict[str, bytes] | None = None,
+    extra: dict[str, bytes] | None = None,
+) -> Path:
     """`llama_cpp_python-V-py3-none-any.whl` in `folder` from the installed files; skips the test where none is installed.
 
-    `damage` replaces files by name (`llama_cpp/lib/libggml-cpu.so`), `version` writes another one into the metadata.
+    `damage` replaces files by name (`llama_cpp/lib/libggml-cpu.so`), `extra` adds some, `version` goes into the metadata.
     """
     try:
         installed = metadata.distribution("llama-cpp-python")
@@ -26,7 +32,7 @@ def repack_engine(folder: Path, *, version: str | None = None, damage: dict[str,
     wheel = folder / f"llama_cpp_python-{said}-py3-none-any.whl"
     rows = []
     with zipfile.ZipFile(wheel, "w", zipfile.ZIP_STORED) as archive:
-        for name, content in _content(installed, info, said, damage or {}):
+        for name, content in [*_content(installed, info, said, damage or {}), *(extra or {}).items()]:
             archive.writestr(name, content)
             digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
             rows.append(f"{name},sha256={digest},{len(content)}\n")

@@ -11,6 +11,8 @@ import os
 import sys
 from typing import Any
 
+LOG_CHARS = 1_000_000  # a load says some hundred lines; a broken driver may say the same line for ever
+
 
 def main() -> None:
     request = json.loads(sys.stdin.readline())
@@ -28,7 +30,7 @@ def main() -> None:
     answer["devices"] = devices(answer["package"])
     if request.get("model"):
         answer.update(infer(llama_cpp, request))
-    answer["log"] = "".join(lines)[-20000:]
+    answer["log"] = "".join(lines)[-LOG_CHARS:]
     print("@provision " + json.dumps(answer), flush=True)
 
 
