@@ -61,7 +61,7 @@ def _on_device(shape: ModelShape, settings: RunSettings, placement: Placement, c
     compute = 0
     if mine or has_output:
         compute = compute_bytes(shape, settings, layers=mine, has_output=has_output)
-    if device == 0 and (left_behind or placement.output is None):
+    if device == 0 and settings.op_offload and (left_behind or placement.output is None):
         compute = max(compute, _borrowed(shape, settings, placement, left_behind))
     if compute and _pipelined(placement, settings, shape):
         # src/llama-context.cpp: with several GPUs and everything offloaded the inputs are kept four times.
@@ -91,7 +91,7 @@ def _on_host(shape: ModelShape, settings: RunSettings, placement: Placement, con
     if has_output:
         model += shape.output_bytes
     cache = sum(context[index] for index in mine) if settings.offload_kqv else sum(context)
-    if not n_devices:
+    if not n_devices or not settings.op_offload:
         compute = compute_bytes(shape, settings, layers=mine, has_output=has_output)
     else:
         compute = input_bytes(shape, settings)

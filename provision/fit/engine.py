@@ -131,6 +131,7 @@ def _run(path: Path, settings: RunSettings) -> dict[str, Any]:
                 "type_v": settings.type_v,
                 "swa_full": settings.swa_full,
                 "offload_kqv": settings.offload_kqv,
+                "op_offload": settings.op_offload,
             }
         ],
     }

@@ -174,6 +174,11 @@ class _Planner:
         best, estimate = self._arranged(settings, layers)
         short = gpu_shortage(estimate, self.budgets)
         problem = ""
+        if short is not None and layers < self.every:
+            # All layers can need less than most of them: nothing is left behind that the GPU would have to help with.
+            everything, all_estimate = self._arranged(settings, self.every)
+            if gpu_shortage(all_estimate, self.budgets) is None:
+                best, estimate, short, layers = everything, all_estimate, None, self.every
         if short is None:
             while layers < self.every:
                 more, more_estimate = self._arranged(settings, layers + 1)
@@ -186,6 +191,13 @@ class _Planner:
             problem, layers = short, layers - 1
             best, estimate = self._arranged(settings, layers)
             short = gpu_shortage(estimate, self.budgets)
+        if short is not None:
+            # Not even help with large batches fits: the GPU is left alone.
+            best = replace(settings, n_gpu_layers=0, op_offload=False)
+            estimate = self.measure(best)
+            short = gpu_shortage(estimate, self.budgets)
+            if short is not None:
+                return Refusal(reason=short, estimate=estimate, settings=best)
         if layers == self.every:
             why = f"all {self.every} layers fit on the GPU" + ("s" if len(self.budgets.devices) > 1 else "")
         else:

@@ -52,6 +52,8 @@ class RunSettings:
     type_v: str = "f16"
     swa_full: bool = False
     offload_kqv: bool = True
+    op_offload: bool = True
+    """Whether a GPU lends a hand with large batches of layers that stay in main memory."""
     tensor_split: tuple[float, ...] = ()
     n_seq_max: int = 1
 
@@ -68,6 +70,8 @@ class RunSettings:
             "type_k": BY_NAME[self.type_k.upper()].id,
             "type_v": BY_NAME[self.type_v.upper()].id,
         }
+        if not self.op_offload:
+            arguments["op_offload"] = False
         if self.tensor_split:
             arguments["tensor_split"] = list(self.tensor_split)
         return arguments
