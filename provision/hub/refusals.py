@@ -20,10 +20,11 @@ def refusal(answer: Answer, *, repo_id: str, settings: Settings, revision: str =
     withheld = withheld_hint(answer.url, settings)
     page = f"{OFFICIAL_ENDPOINT}/{repo_id}"
     if code == "GatedRepo":
+        whom = " by the owner of this token" if sent else ""
         return AccessError(
-            f"{repo_id} is gated: its owner wants its terms accepted" + (" by the owner of this token" if sent else ""),
+            f"{repo_id} is gated: its terms must be accepted{whom} at {page}",
             code="gated-repo",
-            hint=withheld or f"accept them at {page}, then: export HF_TOKEN=hf_... (made at {_SETTINGS_PAGE})",
+            hint=withheld or f"export HF_TOKEN=hf_...  (made at {_SETTINGS_PAGE})",
         )
     if code == "RevisionNotFound":
         return NotFoundError(

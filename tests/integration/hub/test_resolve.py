@@ -153,7 +153,7 @@ def test_gated_and_missing_files(tmp_path: Path) -> None:
             else:
                 error = failure(listing, file, settings)
                 assert (type(error), error.code) == (AccessError, "gated-repo")
-                assert "https://huggingface.co/org/m" in error.hint
+                assert "https://huggingface.co/org/m" in error.message
 
 
 def test_circles_end(hub: RunningHub, tmp_path: Path) -> None:
