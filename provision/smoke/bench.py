@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,18 +11,15 @@ from typing import Any, Literal
 
 from provision.errors import MachineError, NotFoundError, ProvisionError
 from provision.events import Note, Progress, ProgressEnded, Reporter, silent
-from provision.fit.speed import remember
-from provision.gguf.reader import read_header
-from provision.gguf.shape import read_shape
-from provision.gguf.source import FileSource
 from provision.models.names import parse_name
 from provision.models.types import Role
 from provision.processes import run_child
 from provision.settings import Settings
+from provision.smoke.calibration import calibrate
 from provision.smoke.deaths import diagnose_death
 from provision.smoke.enginelog import read_load_log
 from provision.smoke.filechecks import shards
-from provision.smoke.thresholds import MAX_SPEED_CV, MIN_ROOFLINE_BYTES
+from provision.smoke.thresholds import MAX_SPEED_CV
 
 _CHILD = Path(__file__).parent / "children" / "bench.py"
 Side = Literal["cpu", "gpu"]
@@ -152,9 +148,9 @@ def run_bench(
         reporter(Progress(task="bench", label=label, done=index, total=len(cases), unit="steps"))
         answer = _measure(case, wish, python=python, settings=settings)
         rows += _rows(case, wish, answer)
-        note = _calibrate(case, answer, settings.provision_home)
-        if note:
-            reporter(Note(level="info", message=note))
+        # An odd thread count says what that count reaches, not what the machine does when it is used.
+        if case.n_threads is None and calibrate(case.model, answer, home=settings.provision_home):
+            reporter(Note(level="info", message="remembered for the forecasts of provision fit"))
     reporter(ProgressEnded(task="bench"))
     return BenchResult(rows=tuple(rows), notes=notes_on(rows))
 
@@ -226,19 +222,3 @@ def notes_on(rows: Sequence[Row]) -> tuple[str, ...]:
             ratio = best["GPU"].tokens_per_s / best["CPU"].tokens_per_s
             notes.append(f"{model} {test}: the GPU is {ratio:.1f} times as fast as the CPU")
     return tuple(notes)
-
-
-def _calibrate(case: Case, answer: Mapping[str, Any], home: Path) -> str | None:
-    """Tell `provision fit` what this machine reached; models that fit a processor's cache teach nothing about memory."""
-    size = int(answer["model_bytes"])
-    log = read_load_log(str(answer["log"]))
-    if size < MIN_ROOFLINE_BYTES or log.offloaded or case.n_threads is not None:
-        # Single offloaded layers say nothing about either memory, and GPU names here are not the ones fit uses.
-        return None
-    shape = read_shape(read_header(FileSource(case.model)))
-    if shape.n_expert or len(shards(case.model)) > 1:
-        return None
-    active = shape.weight_bytes - (0 if shape.tied_bytes else shape.input_bytes)
-    when = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
-    remember(home, device="main memory", bytes_per_token=active, tokens_per_s=mean(answer["tg"]), when=when)
-    return "remembered for the forecasts of provision fit"

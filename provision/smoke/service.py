@@ -15,6 +15,7 @@ from provision.models.names import parse_name
 from provision.processes import ChildOutcome, run_child
 from provision.settings import Settings
 from provision.smoke import golden as goldens
+from provision.smoke.calibration import calibrate
 from provision.smoke.deaths import Death, diagnose_death
 from provision.smoke.demo import demo_folder, demo_sha256
 from provision.smoke.enginelog import LoadLog, read_load_log
@@ -95,6 +96,9 @@ def run_smoke(
         death = diagnose_death(outcome)
         variants = [] if death or not chosen.variants else _variants(bench, request, outcome, reporter)
     reporter(ProgressEnded(task="smoke"))
+    if chosen.variants and death is None:
+        answer = outcome.answer
+        calibrate(model, {**answer, "tg": answer["speed"]["tg"]}, home=settings.provision_home)
     if save_golden is not None and death is None:
         goldens.save(save_golden, _fingerprint(outcome.answer, kwargs, file))
         reporter(Note(level="info", message=f"fingerprint stored: {save_golden}"))

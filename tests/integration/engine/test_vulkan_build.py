@@ -10,6 +10,9 @@ from provision.engine.types import InstallWish
 from provision.errors import MachineError
 from provision.host.probe import probe_host
 from provision.host.probe_engine import quantized_model
+from provision.settings import Settings
+from provision.smoke.demo import demo_model_path
+from provision.smoke.service import run_smoke
 from tests.support.engine_environment import make_environment, private_settings
 from tests.support.lavapipe import Unavailable, prepare
 from tests.support.tiny_model import write_tiny_model
@@ -37,12 +40,42 @@ def test_vulkan_is_built_and_really_computes_on_its_device(tmp_path: Path) -> No
     assert result.proof.same_answer_as_cpu is True
     assert install(wish, host=host, settings=settings, model=model).action == "kept"
 
+    _smoke_on_the_device(python, settings)
+
     # The same build where no device answers is no Vulkan engine: nothing is installed and the error says why.
     blind = private_settings(tmp_path / "home", **{**environ, "VK_ICD_FILENAMES": "/nowhere", "VK_DRIVER_FILES": "/nowhere"})
     other = dataclasses.replace(wish, python=make_environment(tmp_path / "env2"))
     with pytest.raises(Exception, match="sees no GPU") as caught:
         install(other, host=host, settings=blind, model=model)
     assert getattr(caught.value, "code", "") == "no-device"
+
+
+def _smoke_on_the_device(python: Path, settings: Settings) -> None:
+    """Device truth of the smoke test on a backend that really takes layers: where they are, memory there, CPU against GPU."""
+    kwargs = {"n_ctx": 1024, "n_gpu_layers": -1, "n_threads": 1, "n_threads_batch": 1}
+    result = run_smoke(
+        demo_model_path(), llama_kwargs=kwargs, profile="full", require_gpu=True, python=python, settings=settings
+    )
+    checks = {check.id: check for check in result.checks}
+    assert result.device is not None
+    assert result.device.startswith("Vulkan0 (llvmpipe")
+    assert result.offloaded_layers == checks["B2-offloaded"].threshold == 5
+    assert [checks[name].status for name in ("B1-device", "B2-offloaded", "C7-cpu-only")] == ["pass"] * 3
+    assert result.verdict != "fail", [(check.id, check.summary) for check in result.failed]
+    assert result.known_right == result.known_asked
+
+    # The plan said every layer, the run took two: the plan was not carried out.
+    plan = {"n_gpu_layers": 5, "devices": [], "host": {"model_bytes": 1, "context_bytes": 1, "compute_bytes": 1}}
+    short = run_smoke(
+        demo_model_path(), llama_kwargs={**kwargs, "n_gpu_layers": 2}, plan=plan, python=python, settings=settings
+    )
+    assert "B2-offloaded" in {check.id for check in short.failed}
+
+    # And asked for no layer at all, a machine with a GPU is no excuse when one is required.
+    off = run_smoke(
+        demo_model_path(), llama_kwargs={**kwargs, "n_gpu_layers": 0}, require_gpu=True, python=python, settings=settings
+    )
+    assert {check.id for check in off.failed} == {"B1-device"}
 
 
 def test_what_is_missing_for_vulkan_is_named(tmp_path: Path) -> None:
