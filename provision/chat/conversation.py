@@ -8,6 +8,7 @@ from dataclasses import replace
 from provision.chat.engine import ModelProcess
 from provision.chat.overflow import Policy, plan_turn, runs_low
 from provision.chat.reasoning import MARKERS, ReasoningParser, opened_by_prompt
+from provision.chat.transcripts import whole_characters
 from provision.chat.types import (
     Began,
     Finish,
@@ -67,7 +68,7 @@ class Conversation:
         Raises ContextOverflow before anything is sent, and ProvisionError when the engine refuses or dies; what it had said by
         then is kept, an unanswered question is not.
         """
-        yield from self._turn((*self.messages, Message(role="user", content=text)))
+        yield from self._turn((*self.messages, Message(role="user", content=whole_characters(text))))
 
     def regenerate(self) -> Iterator[TurnEvent]:
         """Answer the last question once more, with the next seed, in place of the answer it had."""
@@ -95,7 +96,7 @@ class Conversation:
     def set_system(self, text: str) -> None:
         """Put `text` in place of the system message; an empty text removes it."""
         rest = self.messages[1:] if self.messages and self.messages[0].role == "system" else self.messages
-        self._keep((Message(role="system", content=text), *rest) if text else rest)
+        self._keep((Message(role="system", content=whole_characters(text)), *rest) if text else rest)
 
     def replace_messages(self, messages: Sequence[Message]) -> None:
         """Go on from another transcript."""

@@ -33,6 +33,7 @@ class ModelProcess:
         self._log_reader = threading.Thread(target=self._read_log, daemon=True)
         self._log_reader.start()
         self._answers = 0
+        self._counts = 0
         self._answering: int | None = None
         self._sending = False
         self._stop_after_sending = False
@@ -66,8 +67,13 @@ class ModelProcess:
 
     def count(self, messages: Sequence[Message]) -> int:
         """Tokens of the prompt these messages render to, the header of the answer included."""
-        self._send({"op": "count", "messages": _plain(messages)})
-        return int(self._expect("counted", stage="counting tokens")["prompt_tokens"])
+        self._counts += 1
+        self._send({"op": "count", "id": self._counts, "messages": _plain(messages)})
+        while True:
+            event = self._receive(stage="counting tokens")
+            # The answer to a count that Ctrl-C broke off may still lie in the pipe.
+            if event["event"] == "counted" and event["id"] == self._counts:
+                return int(event["prompt_tokens"])
 
     def answer(self, messages: Sequence[Message], sampling: Sampling) -> Iterator[RawEvent]:
         """The answer as it comes; ends with RawEnd. Raises ProvisionError when the engine refuses or dies."""
@@ -162,12 +168,6 @@ class ModelProcess:
                         return
         finally:
             reporter(ProgressEnded(task="load"))
-
-    def _expect(self, name: str, *, stage: str) -> dict[str, Any]:
-        while True:
-            event = self._receive(stage=stage)
-            if event["event"] == name:
-                return event
 
     def _send(self, request: Mapping[str, Any]) -> None:
         assert self._process.stdin is not None

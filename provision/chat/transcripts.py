@@ -200,12 +200,12 @@ def _message(place: str, role: Any, content: Any) -> Message:
         raise _bad(f"{place}: role {role!r} is not one of system, user, assistant")
     known = _ROLES[role.lower()]
     if isinstance(content, tuple):
-        return Message(role=known, content=_whole(content[1]), reasoning=_whole(content[0]))
+        return Message(role=known, content=whole_characters(content[1]), reasoning=whole_characters(content[0]))
     if isinstance(content, list):
         content = _text_parts(place, content)
     if not isinstance(content, str):
         raise _bad(f"{place}: the content is {_kind(content)}, not text")
-    reasoning, text = split_reasoning(_whole(content)) if known == "assistant" else ("", _whole(content))
+    reasoning, text = split_reasoning(whole_characters(content)) if known == "assistant" else ("", whole_characters(content))
     return Message(role=known, content=text, reasoning=reasoning)
 
 
@@ -219,8 +219,8 @@ def _text_parts(place: str, parts: Sequence[Any]) -> str:
     return "".join(texts)
 
 
-def _whole(text: str) -> str:
-    """JSON may carry half of a surrogate pair, which no file and no tokenizer takes."""
+def whole_characters(text: str) -> str:
+    """`text` without halves of surrogate pairs, which JSON and command lines may carry and no tokenizer takes."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 

@@ -197,9 +197,11 @@ def _once(wish: Wish, session: Session, prompt: str, *, as_json: bool, as_lines:
         lines = JsonLinesVoice(out=sys.stdout, model=wish.model, seed=talk.sampling.seed)
         voice = lines if as_lines else human_voice(think=wish.think, color=not session.settings.no_color, stream=wish.stream)
         notices: list[str] = []
-        with interrupts_stop(lambda: talk.engine.stop(), lambda: talk.engine.kill()) as seen:
-            turn = speak(talk.ask(prompt), _Quiet(notices) if as_json else voice)
-        talk.close()
+        try:
+            with interrupts_stop(lambda: talk.engine.stop(), lambda: talk.engine.kill()) as seen:
+                turn = speak(talk.ask(prompt), _Quiet(notices) if as_json else voice)
+        finally:
+            talk.close()
     except ProvisionError as error:
         if as_lines:
             lines.error(error)

@@ -33,13 +33,12 @@ def converse(desk: Desk, voice: HumanVoice, *, history_file: Path) -> None:
     while not desk.leaving:
         try:
             line = _read(session, desk)
+            if line.strip():
+                _take(line, desk, voice)
         except KeyboardInterrupt:
             voice.notice("Ctrl-D or /exit leaves")
-            continue
         except EOFError:
             break
-        if line.strip():
-            _take(line, desk, voice)
 
 
 def _take(line: str, desk: Desk, voice: HumanVoice) -> None:

@@ -12,7 +12,7 @@ from provision.chat.engine import ModelProcess
 from provision.chat.overflow import Policy
 from provision.chat.reasoning import MARKERS
 from provision.chat.storage import Keeper, load_transcript
-from provision.chat.transcripts import Format, Transcript
+from provision.chat.transcripts import Format, Transcript, whole_characters
 from provision.chat.types import Load, Marker, Message, Sampling
 from provision.cli.session import Session
 from provision.errors import UsageError
@@ -86,7 +86,7 @@ def _with_system(messages: tuple[Message, ...], system: str | None) -> tuple[Mes
     if system is None:
         return messages
     rest = messages[1:] if messages and messages[0].role == "system" else messages
-    return (Message(role="system", content=system), *rest) if system else rest
+    return (Message(role="system", content=whole_characters(system)), *rest) if system else rest
 
 
 def _sampling(wish: Wish, recipe: Recipe | None) -> Sampling:

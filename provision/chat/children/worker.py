@@ -3,7 +3,7 @@
 Runs in the environment that holds llama_cpp and imports nothing of provision. Requests, one per line:
 
     {"op": "load", "model_path", "llama_kwargs", "chat_format", "template", "template_kwargs", "markers"}   first, and once
-    {"op": "count", "messages"}                  -> {"event": "counted", "prompt_tokens"}
+    {"op": "count", "id", "messages"}            -> {"event": "counted", "id", "prompt_tokens"}
     {"op": "chat", "id", "messages", "options"}  -> "begin", "prompt"*, "delta"*, "end"
     {"op": "stop", "id"}                         ends the answer to that request; read at any time
     {"op": "quit"} or end of input               leaves
@@ -338,7 +338,7 @@ def main() -> None:
         request = source.requests.get()
         try:
             if request["op"] == "count":
-                out.send("counted", prompt_tokens=count(llama, meter, request["messages"]))
+                out.send("counted", id=request["id"], prompt_tokens=count(llama, meter, request["messages"]))
             else:
                 answer(llama, llama_cpp.llama_cpp, meter, request, out)
         except Exception as error:

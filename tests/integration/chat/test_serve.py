@@ -57,7 +57,7 @@ class Served:
 
 
 @contextmanager
-def serving(model: Path, home: Path, *words: str, **environ: str) -> Iterator[Served]:
+def serving(model: Path | str, home: Path, *words: str, **environ: str) -> Iterator[Served]:
     key_file = home / "serve.key"
     argv = [
         sys.executable,
@@ -88,8 +88,7 @@ def server(scripted_model: ScriptedModel, tmp_path_factory: pytest.TempPathFacto
     for name in ("uvicorn", "fastapi", "openai"):
         pytest.importorskip(name)
     home = tmp_path_factory.mktemp("server-home")
-    model = scripted_model(ENDLESS, loop=True)
-    with serving(model, home, "--ctx", "512", "--alias", "tale", "--embeddings", **LEAKS) as served:
+    with serving("demo", home, "--ctx", "512", "--alias", "tale", "--embeddings", **LEAKS) as served:
         yield served
 
 

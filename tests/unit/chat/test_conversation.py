@@ -212,3 +212,10 @@ def test_a_pipe_gets_the_answer_alone_and_reasoning_goes_aside() -> None:
         out, aside = io.StringIO(), io.StringIO()
         speak(talk.ask("2+2?"), HumanVoice(out=out, aside=aside, think=think, color=True))
         assert (out.getvalue(), aside.getvalue()) == ("4\n", aside_says)
+
+
+def test_a_command_line_that_is_not_utf8_does_not_break_the_request() -> None:
+    engine = FakeEngine(["ok"])
+    talk, _ = open_talk(engine)
+    run(talk.ask("caf\udce9"))
+    assert engine.sent[0][0][1] == "caf\ufffd"
