@@ -6,7 +6,6 @@ Undoing goes backwards through the journal and removes it, and the folders we ma
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import shutil
@@ -19,6 +18,7 @@ from provision.engine.environment import inspect_environment
 from provision.engine.frontend import Frontend, find_frontend
 from provision.engine.locks import writable_home
 from provision.engine.mends import Mend
+from provision.engine.toolkit import ensure_toolkit
 from provision.errors import BuildError, UsageError
 from provision.events import Note, Reporter
 from provision.processes import run
@@ -153,7 +153,6 @@ def _assemble(mend: Mend, journal: _Journal, *, python: Path, settings: Settings
     journal.remember_folders([str(folder) for folder in _absent(root.parent)])
     journal.begin({"kind": "toolkit", "title": mend.title, "root": str(root)})
     front_end, _ = _front_end(python, settings.environ)
-    ensure_toolkit = importlib.import_module("provision.engine.toolkit").ensure_toolkit
     ensure_toolkit(mend.toolkit, python=str(python), frontend=front_end, environ=settings.environ, reporter=reporter)
 
 

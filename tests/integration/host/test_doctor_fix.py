@@ -121,9 +121,7 @@ def test_the_assembled_toolkit_goes_with_its_folder(home: Path, monkeypatch: pyt
         (Path(choice.root) / "bin").mkdir(parents=True)
         return Path(choice.root)
 
-    stand_in = type(sys)("provision.engine.toolkit")
-    stand_in.__dict__["ensure_toolkit"] = assemble
-    monkeypatch.setitem(sys.modules, "provision.engine.toolkit", stand_in)
+    monkeypatch.setattr("provision.engine.mending.ensure_toolkit", assemble)
     choice = ToolkitChoice(kind="pypi", version=(13, 0), root=str(root))
     apply([Mend(id="cuda-toolkit", title="t", because="b", toolkit=choice)], python=Path(sys.executable), settings=settings,
           reporter=silent)  # fmt: skip
