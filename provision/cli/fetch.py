@@ -15,6 +15,9 @@ from provision.units import format_bytes, format_rate, format_seconds, parse_siz
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from provision.fetch.types import FetchWish
+    from provision.models.types import RepoRef
+
 _MARKS = {"downloaded": "✓", "resumed": "✓", "kept": "=", "repaired": "✓"}
 
 
@@ -68,7 +71,7 @@ def fetch_command(
         offline=offline,
     )
     if "auto" in (quant, ref.quant):
-        ref, wish = _choose_quant(repository, session, ref, wish)
+        ref, wish = _choose_quant(session, ref, wish)
     if dry_run:
         plan = plan_fetch(ref, wish, settings=session.settings, reporter=session.reporter)
         return Spoken(result=Result(command="fetch", data=plan.to_data()), render=_render_plan)
@@ -87,7 +90,7 @@ def _rate(text: str | None) -> int | None:
     return rate
 
 
-def _choose_quant(repository: str, session: Session, ref: Any, wish: Any) -> tuple[Any, Any]:
+def _choose_quant(session: Session, ref: RepoRef, wish: FetchWish) -> tuple[RepoRef, FetchWish]:
     """`auto`: the quant that fit would choose for this machine."""
     from dataclasses import replace
 
@@ -97,7 +100,8 @@ def _choose_quant(repository: str, session: Session, ref: Any, wish: Any) -> tup
     from provision.host.probe import probe_host
 
     host = probe_host(session.settings, reporter=session.reporter)
-    fitted = fit(ref.repo_id, FitWish(), host=host, settings=session.settings, reporter=session.reporter)
+    asked = FitWish(revision=wish.revision or ref.revision, endpoint=wish.endpoints[0] if wish.endpoints else None)
+    fitted = fit(ref.repo_id, asked, host=host, settings=session.settings, reporter=session.reporter)
     if fitted.chosen is None:
         raise DoesNotFitError(
             f"no quant of {ref.repo_id} fits this machine", code="nothing-fits", hint=f"provision fit {ref.repo_id} --explain"

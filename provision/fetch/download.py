@@ -28,6 +28,9 @@ def download(planned: PlannedFile, offers: list[Offer], means: Means) -> Fetched
         if home.final.exists():
             if verified(planned, means):
                 point(home)
+                # Left behind when a process dies between naming the file and dropping its journal.
+                home.partial.unlink(missing_ok=True)
+                home.journal.unlink(missing_ok=True)
                 return _fetched(planned, "kept", {}, 0)
             damaged = True
             _put_aside(planned, means)

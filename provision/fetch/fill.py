@@ -111,7 +111,7 @@ class Filling:
                 continue
             actual = self._transfer(asked, everything - indices, compare=True)
             if actual == self.digest:
-                self._blame(before)
+                self._blame(before, suspect)
                 return
         self.partial.discard()
         told = ", ".join(one.origin for one in self.sources)
@@ -127,12 +127,18 @@ class Filling:
         gone = sorted({origin for origins in before.values() for origin in origins} - set(present))
         return [*gone, *reversed(present), None] if len(present) > 1 else [None]
 
-    def _blame(self, before: dict[int, frozenset[str]]) -> None:
-        """Name who delivered what had to be replaced, and ask it no more when there is somebody else."""
-        liars = sorted({origin for index in self._changed for origin in before.get(index, ())})
-        told = f"{len(self._changed)} wrong piece{'s' if len(self._changed) != 1 else ''} of {self.path} replaced"
-        self._say(f"{told}; {'they' if len(self._changed) != 1 else 'it'} came from {', '.join(liars) or 'the disk'}")
-        if len(self.sources) > 1:
+    def _blame(self, before: dict[int, frozenset[str]], suspect: str | None) -> None:
+        """Name who delivered what had to be replaced, and ask it no more when there is somebody else.
+
+        `suspect` is who was not asked again. Without one, it is who had a hand in every wrong piece: a piece may be of several
+        sources, and the honest ones among them must not be blamed.
+        """
+        hands = [before.get(index, frozenset()) for index in self._changed]
+        liars = {suspect} if suspect is not None else frozenset.intersection(*hands) if hands else frozenset()
+        count = len(self._changed)
+        told = f"{count} wrong piece{'s' if count != 1 else ''} of {self.path} replaced"
+        self._say(f"{told}; {'they' if count != 1 else 'it'} came from {' or '.join(sorted(liars)) or 'several places'}")
+        if len(self.sources) > 1 and len(liars) == 1:
             self.means.distrusted.update(liars)
 
     def _say(self, message: str) -> None:

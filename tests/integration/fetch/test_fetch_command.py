@@ -1,0 +1,79 @@
+"""`provision fetch` by its words."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from provision.errors import NotFoundError
+from provision.smoke.demo import demo_model_path
+from provision.units import MIB
+from tests.support.commands import provision
+from tests.support.hub import RunningHub, repo, start_hub
+
+pytestmark = pytest.mark.integration
+
+MODEL = random.Random(13).randbytes(3 * MIB)
+SHARDS = {f"Q4_K_M/m-Q4_K_M-0000{n}-of-00003.gguf": MODEL[n * 1000 : n * 1000 + MIB] for n in (1, 2, 3)}
+
+
+@pytest.fixture
+def hub() -> Iterator[RunningHub]:
+    with start_hub(repos=[repo("org/m-GGUF", {**SHARDS, "m-Q8_0.gguf": MODEL})]) as running:
+        yield running
+
+
+def test_a_split_model_comes_whole(hub: RunningHub, tmp_path: Path) -> None:
+    plan = provision("fetch", "org/m-GGUF:Q4_K_M", "--dry-run", "--json", home=tmp_path, HF_ENDPOINT=hub.url)
+    assert plan.data["missing_bytes"] == 3 * MIB
+    assert plan.data["dry_run"] is True
+    ran = provision("fetch", "org/m-GGUF:Q4_K_M", "--json", home=tmp_path, HF_ENDPOINT=hub.url)
+    assert [file["path"] for file in ran.data["files"]] == list(SHARDS)
+    assert [Path(file["local_path"]).read_bytes() for file in ran.data["files"]] == list(SHARDS.values())
+    assert set(ran.data) == {"repo_id", "revision", "commit", "files", "elapsed_s", "bytes_per_s"}
+
+
+def test_an_incomplete_split_is_refused(hub: RunningHub, tmp_path: Path) -> None:
+    hub.add(repo("org/torn-GGUF", dict(list(SHARDS.items())[:2])))
+    ran = provision("fetch", "org/torn-GGUF:Q4_K_M", "--json", home=tmp_path, HF_ENDPOINT=hub.url)
+    assert ran.exit_code not in (0, 70)
+    assert hub.log.body_bytes() == 0
+
+
+def test_auto_takes_what_fit_would_choose(hub: RunningHub, tmp_path: Path) -> None:
+    try:
+        hub.add(repo("org/demo-GGUF", {"demo-Q8_0.gguf": demo_model_path().read_bytes()}))
+    except NotFoundError as error:
+        pytest.skip(error.message)
+    ran = provision("fetch", "org/demo-GGUF", "--quant", "auto", "--json", home=tmp_path, HF_ENDPOINT=hub.url)
+    assert ran.exit_code == 0, ran.stdout + ran.stderr
+    assert [file["path"] for file in ran.data["files"]] == ["demo-Q8_0.gguf"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--connections", "0"],
+        ["--connections", "65"],
+        ["--limit-rate", "fast"],
+        ["--limit-rate", "10"],
+        ["--source", "torrent"],
+        ["--progress", "loud"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_options_are_exit_2(tmp_path: Path, words: list[str]) -> None:
+    ran = provision("fetch", "org/m-GGUF:Q8_0", "--json", *words, home=tmp_path, HF_ENDPOINT="http://127.0.0.1:9")
+    assert ran.exit_code == 2
+    assert ran.envelope["errors"][0]["hint"]
+
+
+def test_people_read_what_happened(hub: RunningHub, tmp_path: Path) -> None:
+    ran = provision("fetch", "org/m-GGUF:Q8_0", "--progress", "plain", home=tmp_path, HF_ENDPOINT=hub.url)
+    assert "✓ m-Q8_0.gguf  3.0 MiB  downloaded" in ran.stdout
+    assert "every file verified" in " ".join(ran.stdout.split())
+    events = provision("fetch", "org/m-GGUF:Q4_K_M", "--progress", "json", home=tmp_path, HF_ENDPOINT=hub.url)
+    assert '"event": "ProgressEnded"' in events.stderr
