@@ -51,6 +51,11 @@ def download(planned: PlannedFile, offers: list[Offer], means: Means) -> Fetched
             )
             filling.run()
             partial.finish(home.final)
+        except BaseException:
+            if not partial.sources_of:
+                # Not one piece: nothing to resume, so nothing is left lying about.
+                partial.discard()
+            raise
         finally:
             partial.close()
             means.reporter(ProgressEnded(task=f"fetch:{planned.file.path}"))
