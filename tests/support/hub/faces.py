@@ -7,6 +7,7 @@ import hmac
 import time
 from urllib.parse import parse_qs, quote, unquote, urlencode
 
+from tests.support.hub.content import Literal
 from tests.support.hub.faults import Kind
 from tests.support.hub.repos import HubFile, Repo
 from tests.support.hub.wire import Handler, WireServer
@@ -67,6 +68,8 @@ class HubFace(Handler):
             ), ""
         if len(words) > 4 and words[3] == "resolve":
             return "resolve", unquote("/".join(words[5:]))
+        if len(words) > 4 and words[3] == "raw":
+            return "raw", unquote("/".join(words[5:]))
         return "api", ""
 
     def route(self, path: str) -> None:
@@ -75,7 +78,7 @@ class HubFace(Handler):
         if where == "api":
             self._other(path)
             return
-        id_at = {"resolve": 1, "resolve-cache": 4}.get(where, 3)
+        id_at = {"resolve": 1, "raw": 1, "resolve-cache": 4}.get(where, 3)
         repo_id = "/".join(words[id_at : id_at + 2])
         repo = self.server.world.repos.get(repo_id)
         if repo and repo.renamed_to:
@@ -86,6 +89,8 @@ class HubFace(Handler):
             self.send_json({"error": "This repository has been disabled."}, status=403, headers={"X-Error-Message": "disabled"})
         elif where in ("resolve", "resolve-cache"):
             self._resolve(repo, words[6 if where == "resolve-cache" else 4], file_path)
+        elif where == "raw":
+            self._raw(repo, words[4], file_path)
         else:
             self._api(repo, where, words)
 
@@ -204,6 +209,14 @@ class HubFace(Handler):
         return entry
 
     # -- files
+
+    def _raw(self, repo: Repo, revision: str, path: str) -> None:
+        """What git itself stores: the pointer of an LFS file. ramalama reads the sha256 from it."""
+        file = repo.commits.get(repo.resolve(revision) or "", {}).get(path)
+        if file is None or (repo.gated and self._token() not in repo.access):
+            self._refuse(missing=True)
+        else:
+            self.send_content(Literal(file.pointer) if file.lfs else file.content, headers={})
 
     def _resolve(self, repo: Repo, revision: str, path: str) -> None:
         if repo.gated and self._token() not in repo.access:
