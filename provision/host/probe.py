@@ -40,15 +40,15 @@ def probe_host(
     target = python or Path(sys.executable)
     state = settings.provision_home / "probes"
 
-    memory = probes.start("memory", 3.0, lambda: probe_memory(eyes))
-    system = probes.start("system", 5.0, lambda: probe_system(eyes))
-    cpu = probes.start("cpu", 5.0, lambda: probe_cpu(eyes))
+    memory = probes.start("memory", 10.0, lambda: probe_memory(eyes))
+    system = probes.start("system", 10.0, lambda: probe_system(eyes))
+    cpu = probes.start("cpu", 10.0, lambda: probe_cpu(eyes))
     facts = probes.start("python", 15.0, lambda: probe_python(target, settings.environ, timeout_s=12.0))
     tools = probes.start("tools", 15.0, lambda: probe_tools(eyes))
     gpus = probes.start("gpus", 20.0, lambda: probe_gpus(eyes, memory.get() or Memory(), timeout_s=6.0))
     toolkits = probes.start(
         "toolkits",
-        25.0,
+        15.0,
         lambda: probe_toolkits(
             eyes,
             site_folders=_folders(facts.get()),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from provision.host.cuda_tables import parse_version
 from provision.host.reader import Reader
+from provision.host.side_by_side import for_each
 from provision.host.types import CudaToolkit, Version
 
 _VARIABLES = ("CUDA_HOME", "CUDA_PATH", "CUDA_ROOT", "CUDAToolkit_ROOT", "CUDACXX")
@@ -42,9 +42,8 @@ def probe_toolkits(reader: Reader, *, site_folders: Sequence[str], own_folder: s
                 found = ways.setdefault(real, [])
                 if way not in found:
                     found.append(way)
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        toolkits = pool.map(lambda item: read_toolkit(reader, item[0], tuple(item[1])), ways.items())
-        return tuple(toolkit for toolkit in toolkits if toolkit is not None)
+    toolkits = for_each(lambda item: read_toolkit(reader, item[0], tuple(item[1])), list(ways.items()))
+    return tuple(toolkit for toolkit in toolkits if toolkit is not None)
 
 
 def read_toolkit(reader: Reader, root: str, found_via: tuple[str, ...]) -> CudaToolkit | None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from provision.host.compilers import compiler_kind, compiler_version
 from provision.host.cuda_tables import parse_version, version_text
 from provision.host.reader import Reader
+from provision.host.side_by_side import for_each
 from provision.host.types import Tool, Version
 
 COMPILERS = ("c++", "cc", "g++", "gcc", "clang++", "clang")
@@ -35,8 +35,7 @@ def probe_tools(reader: Reader) -> tuple[Tool, ...]:
     wanted = wanted[:_MOST]
     # cc, gcc and gcc-12 are one file: it is asked once.
     files = {reader.real(path): (name, path) for name, path, _ in reversed(wanted)}
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        answers = dict(zip(files, pool.map(lambda item: _ask(reader, *item), files.values()), strict=True))
+    answers = dict(zip(files, for_each(lambda item: _ask(reader, *item), list(files.values())), strict=True))
     tools = []
     for name, path, via in wanted:
         version, works, detail = answers[reader.real(path)]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar, cast
 
 from provision.events import Progress, ProgressEnded, Reporter
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 _TASK = "probes"
 
 
@@ -39,6 +40,38 @@ class Probe(Generic[T]):
             self.failure = f"probe {self.name}: {type(error).__name__}: {error}"
         finally:
             self._ended.set()
+
+
+def for_each(work: Callable[[Item], T], items: Sequence[Item], *, workers: int = 4) -> list[T]:
+    """`work` of every item, in their order, a few at a time.
+
+    In daemon threads, unlike those of a ThreadPoolExecutor: one that hangs in a dead network mount must not keep the process
+    from ending. The first failure is raised.
+    """
+    results: list[T | Exception | None] = [None] * len(items)
+    left = iter(range(len(items)))
+    lock = threading.Lock()
+
+    def run() -> None:
+        while True:
+            with lock:
+                place = next(left, None)
+            if place is None:
+                return
+            try:
+                results[place] = work(items[place])
+            except Exception as error:  # noqa: BLE001 - raised below
+                results[place] = error
+
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(min(workers, len(items)))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+    return cast("list[T]", results)
 
 
 class Probes:

@@ -140,3 +140,19 @@ def test_golden_facts_of_the_development_machine(answer: dict[str, Any]) -> None
         assert statuses[check] == "skipped", check
     assert statuses["gpus"] == "info"
     assert "no NVIDIA GPU" in answer["verdict"]
+
+
+@pytest.mark.slow
+def test_a_folder_that_hangs_costs_its_limit_and_hides_nothing_else(tmp_path: Path) -> None:
+    """Reading a FIFO nobody writes to hangs like a dead network mount. The process must also end."""
+    root = tmp_path / "cuda"
+    (root / "include").mkdir(parents=True)
+    os.mkfifo(root / "version.json")
+    started = time.monotonic()
+    done = doctor("--json", home=tmp_path / "own", CUDA_HOME=str(root))
+    assert time.monotonic() - started < 60
+    data = json.loads(done.stdout)["data"]
+    assert any(note.startswith("probe toolkits: no answer") for note in data["host"]["notes"])
+    statuses = {finding["check"]: finding["status"] for finding in data["findings"]}
+    assert statuses["probes"] == "warning"
+    assert data["host"]["python"] is not None

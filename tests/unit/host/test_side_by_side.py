@@ -1,8 +1,10 @@
 import threading
 import time
 
+import pytest
+
 from provision.events import Event, Progress, ProgressEnded
-from provision.host.side_by_side import Probes
+from provision.host.side_by_side import Probes, for_each
 
 
 def test_one_probe_crashes_one_hangs_and_the_third_answers() -> None:
@@ -30,3 +32,15 @@ def test_a_probe_may_wait_for_another() -> None:
     second = probes.start("second", 5.0, lambda: (first.get() or 0) + 1)
     assert second.get() == 21
     assert probes.failures() == ()
+
+
+def test_for_each_keeps_the_order_and_raises_the_first_failure() -> None:
+    assert for_each(lambda n: n * n, [3, 1, 2], workers=2) == [9, 1, 4]
+    assert for_each(lambda n: n, []) == []
+    with pytest.raises(ZeroDivisionError):
+        for_each(lambda n: 1 // n, [1, 0, 2])
+
+
+def test_for_each_leaves_no_thread_that_could_keep_the_process_alive() -> None:
+    seen = for_each(lambda n: threading.current_thread().daemon, [1, 2, 3])
+    assert seen == [True, True, True]
