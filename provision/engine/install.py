@@ -32,6 +32,8 @@ from provision.engine.wheelstore import describe_wheel, find_wheel, store_wheel
 from provision.errors import BuildError, IntegrityError, TransferError
 from provision.events import Note, Reporter, StepEnded, silent
 from provision.host.probe_engine import quantized_model
+from provision.host.probe_toolkits import read_toolkit
+from provision.host.reader import Reader
 from provision.host.types import Host
 from provision.settings import Settings
 
@@ -39,6 +41,7 @@ from provision.settings import Settings
 def make_plan(wish: InstallWish, *, host: Host, settings: Settings, python: str) -> BuildPlan:
     """The plan for this machine and these settings; reads what the pure plan needs."""
     defines = parse_cmake_args(settings.cmake_args).defines
+    wish, host = _with_named_toolkit(wish, host, settings)
     tags = index_tags(host, wish)
     pages, problem = (None, "")
     if tags:
@@ -53,6 +56,17 @@ def make_plan(wish: InstallWish, *, host: Host, settings: Settings, python: str)
         index_problem=problem,
     )
     return build_plan(host, wish, facts)
+
+
+def _with_named_toolkit(wish: InstallWish, host: Host, settings: Settings) -> tuple[InstallWish, Host]:
+    """A root the user names is looked at even where no search would find it, and under its real path."""
+    if wish.toolkit in ("auto", "system", "pypi"):
+        return wish, host
+    root = os.path.realpath(wish.toolkit)
+    if not any(toolkit.root == root for toolkit in host.toolkits):
+        found = read_toolkit(Reader(environ=settings.environ), root, ("--toolkit",))
+        host = replace(host, toolkits=(*host.toolkits, *([found] if found else [])))
+    return replace(wish, toolkit=root), host
 
 
 def dry_run(wish: InstallWish, *, host: Host, settings: Settings) -> tuple[BuildPlan, tuple[str, ...]]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from provision.engine.environment import Environment
 from provision.engine.frontend import Frontend
 from provision.engine.transaction import Move, plan_move
-from provision.errors import BuildError
+from provision.errors import BuildError, MachineError
 from provision.processes import Finished, run
 
 PACKAGE = "llama_cpp"
@@ -89,6 +89,23 @@ def stage_engine(
 ) -> Stage:
     """Install `wheel` and what it needs into a fresh stage. BuildError (`staging-failed`) with the installer's words."""
     root = open_stage(environment)
+    try:
+        return _fill(root, wheel, environment, frontend, runtime_packages=runtime_packages, environ=environ)
+    except BaseException:
+        # Most of all when the disk is full: what did not fit must not stay.
+        shutil.rmtree(root, ignore_errors=True)
+        raise
+
+
+def _fill(
+    root: Path,
+    wheel: Path,
+    environment: Environment,
+    frontend: Frontend,
+    *,
+    runtime_packages: Sequence[str],
+    environ: Mapping[str, str],
+) -> Stage:
     missing = missing_requirements((*wheel_requirements(wheel), *runtime_packages), environment)
     _install(frontend, environment, [str(wheel)], root, ("--no-deps",), environ)
     site = environment.inside(root)
@@ -216,6 +233,8 @@ def _install(
     command = frontend.install(environment.python, requirements, prefix=root, extra=extra)
     done = run(command, timeout_s=1800, env=environ)
     if done.returncode != 0:
+        if "No space left on device" in done.stdout + done.stderr:
+            raise MachineError(f"the disk of {environment.prefix} is full", code="no-disk", hint=f"df -h {environment.prefix}")
         raise BuildError(
             f"{frontend.kind} could not prepare {', '.join(Path(item).name for item in requirements)}: {_last_words(done)}",
             code="staging-failed",

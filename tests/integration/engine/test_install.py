@@ -2,11 +2,12 @@
 
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -215,6 +216,59 @@ def test_a_home_that_cannot_be_written_is_named(bench: Bench) -> None:
     assert (caught.value.code, int(caught.value.exit_code)) == ("home-not-writable", 3)
     assert "PROVISION_HOME" in caught.value.hint
     assert fingerprint(bench.environment) == before
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 6 MiB; skipped where this user may not mount one."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("mounting a small file system is not allowed here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_under_the_environment_changes_nothing(bench: Bench, small_disk: Path) -> None:
+    cramped = dataclasses.replace(bench, python=make_environment(small_disk / "env"))
+    before = fingerprint(cramped.environment)
+    with pytest.raises(MachineError) as caught:
+        cramped.run()
+    assert (caught.value.code, int(caught.value.exit_code)) == ("no-disk", 3)
+    assert fingerprint(cramped.environment) == before
+    assert not list((cramped.environment / ".provision").glob("stage-*"))
+
+
+def test_a_full_disk_under_the_wheel_cache_costs_only_the_cache(bench: Bench, small_disk: Path) -> None:
+    (small_disk / "filler").write_bytes(b"x" * 5 * 1024 * 1024)
+    settings = private_settings(bench.root / "h", PROVISION_HOME=str(small_disk / "provision"))
+    full = dataclasses.replace(bench, settings=settings)
+    assert full.run().action == "built"
+    assert engine_works(bench.python, bench.model)
+    assert not list(small_disk.rglob("*.whl*"))
+
+
+def test_a_toolkit_that_is_none_is_named(bench: Bench) -> None:
+    wish = InstallWish(backend="cuda", toolkit=str(bench.root), cuda_archs=("89",), gpu_check=False, python=bench.python)
+    with pytest.raises(MachineError) as caught:
+        install(wish, host=HOST, settings=bench.settings)
+    assert caught.value.code == "no-cuda-toolkit"
+    assert "no CUDA toolkit there" in caught.value.message
+
+
+@pytest.mark.slow
+def test_uv_installs_and_uninstalls_where_there_is_no_pip(bench: Bench, tmp_path: Path) -> None:
+    tools = tmp_path / "uv"
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--target", str(tools), "uv"], check=True)
+    settings = private_settings(tmp_path / "home", PATH=f"{tools / 'bin'}:{os.environ['PATH']}")
+    with_uv = dataclasses.replace(bench, settings=settings)
+    before = fingerprint(bench.environment)
+    assert with_uv.run().proof.quantized_inference
+    assert engine_works(bench.python, bench.model)
+    uninstall(bench.python, settings=settings)
+    # uv keeps a lock file of its own in an environment it worked in.
+    assert {name: what for name, what in fingerprint(bench.environment).items() if name != ".lock"} == before
 
 
 def test_no_compiler_ends_before_anything_is_touched(bench: Bench) -> None:
