@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from provision.errors import MachineError
 from provision.fit.types import Budget, Budgets, FitWish
-from provision.host.types import Gpu, Host
+from provision.host.types import EngineDevice, Gpu, Host
 from provision.units import GIB, MIB, format_bytes
 
 # Outside every breakdown: the CUDA context, cuBLAS workspaces and kernels loaded on first use, 300-500 MiB on real cards.
@@ -17,7 +17,7 @@ _INTERPRETER = 200 * MIB
 
 def read_budgets(host: Host | None, wish: FitWish) -> Budgets:
     """Budgets of `host`, with what the wish says instead. `host` may be None when the wish says both."""
-    devices = _asked_devices(wish.vram) if wish.vram is not None else _gpus(host)
+    devices = _asked_devices(wish.vram) if wish.vram is not None else _devices(host)
     return Budgets(devices=devices, host=_host_budget(host, wish.ram))
 
 
@@ -34,9 +34,40 @@ def _asked_devices(sizes: tuple[int, ...]) -> tuple[Budget, ...]:
     )
 
 
-def _gpus(host: Host | None) -> tuple[Budget, ...]:
+def _devices(host: Host | None) -> tuple[Budget, ...]:
+    """The GPUs the installed engine will use, in its order; before there is an engine, those of the machine."""
     if host is None:
         return ()
+    if host.engine is not None and host.engine.loads:
+        used = [device for device in host.engine.devices if device.kind in ("gpu", "igpu") and device.memory_free_bytes]
+        return tuple(_engine_budget(device, host) for device in used)
+    return _gpus(host)
+
+
+def _engine_budget(device: EngineDevice, host: Host) -> Budget:
+    free = device.memory_free_bytes or 0
+    same = next((gpu for gpu in host.gpus if gpu.name and gpu.name in device.description), None)
+    overhead = _CUDA_OVERHEAD if device.name.upper().startswith("CUDA") else _OTHER_OVERHEAD
+    return Budget(
+        name=f"{device.name} {device.description}",
+        free_bytes=free,
+        margin_bytes=overhead + free // 50,
+        reason=f"{format_bytes(free)} free now",
+        total_bytes=device.memory_total_bytes,
+        unified=device.kind == "igpu" or (same is not None and same.unified_memory),
+    )
+
+
+def gpus_without_engine(host: Host | None) -> tuple[Gpu, ...]:
+    """GPUs of the machine that the installed engine can't use: it was built without them."""
+    if host is None or host.engine is None or not host.engine.loads:
+        return ()
+    if any(device.kind in ("gpu", "igpu") for device in host.engine.devices):
+        return ()
+    return tuple(gpu for gpu in host.gpus if gpu.visible and gpu.vendor != "software")
+
+
+def _gpus(host: Host) -> tuple[Budget, ...]:
     found = []
     for gpu in host.gpus:
         free = gpu.memory_free_bytes if gpu.memory_free_bytes is not None else gpu.memory_total_bytes

@@ -9,7 +9,7 @@ from pathlib import Path
 from provision.errors import NotFoundError
 from provision.events import Progress, ProgressEnded, Reporter, silent
 from provision.fit import speed
-from provision.fit.budgets import read_budgets
+from provision.fit.budgets import gpus_without_engine, read_budgets
 from provision.fit.measuring import plan_model
 from provision.fit.plan import Plan, Refusal
 from provision.fit.recommend import recommend
@@ -202,7 +202,11 @@ class _Job:
 
     def _chosen(self, shape: ModelShape, plan: Plan, budgets: Budgets, quant: str | None, notes: tuple[str, ...]) -> Chosen:
         forecast = speed.forecast(shape, plan.settings, plan.estimate, self._bandwidths(budgets))
-        reasons = [*notes, *plan.reasons, *plan.estimate.notes, *_about(shape, plan, budgets)]
+        unused = gpus_without_engine(self.host) if self.wish.vram is None else ()
+        reasons = [
+            f"{gpu.name} is not used: the installed engine was built without it; run: provision install" for gpu in unused
+        ]
+        reasons += [*notes, *plan.reasons, *plan.estimate.notes, *_about(shape, plan, budgets)]
         if isinstance(forecast, str):
             reasons.append(forecast)
         return Chosen(

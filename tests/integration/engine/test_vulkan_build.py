@@ -14,6 +14,7 @@ from provision.settings import Settings
 from provision.smoke.demo import demo_model_path
 from provision.smoke.service import run_smoke
 from tests.support.engine_environment import make_environment, private_settings
+from tests.support.fit_on_gpu import check_layers
 from tests.support.lavapipe import Unavailable, prepare
 from tests.support.tiny_model import write_tiny_model
 
@@ -41,6 +42,8 @@ def test_vulkan_is_built_and_really_computes_on_its_device(tmp_path: Path) -> No
     assert install(wish, host=host, settings=settings, model=model).action == "kept"
 
     _smoke_on_the_device(python, settings)
+    # While there is a device: the fit's number of layers against brute force, and a real run with it.
+    assert check_layers(python, settings, {**settings.environ}, tmp_path) > 0
 
     # The same build where no device answers is no Vulkan engine: nothing is installed and the error says why.
     blind = private_settings(tmp_path / "home", **{**environ, "VK_ICD_FILENAMES": "/nowhere", "VK_DRIVER_FILES": "/nowhere"})

@@ -1,5 +1,6 @@
 import ast
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from provision.errors import MachineError
 from provision.fit.service import fit_header
 from provision.fit.types import FitResult, FitWish
-from provision.host.types import Gpu, Host, Memory, System
+from provision.host.types import Engine, EngineDevice, Gpu, Host, Memory, System
 from provision.settings import read_settings
 from provision.units import GIB
 from tests.support.shapes import Model, gemma3_27b, llama_8b, llama_70b
@@ -101,6 +102,25 @@ def test_hidden_gpus_and_gpus_of_unknown_size_are_left_out() -> None:
     chosen = fit_header(llama_8b().header(), FitWish(), target="m", host=host, settings=SETTINGS).chosen
     assert chosen is not None
     assert chosen.budgets.devices == ()
+
+
+def test_the_installed_engine_says_which_gpus_count() -> None:
+    card = Gpu(index=0, name="RTX 4090", vendor="nvidia", source="nvml", memory_free_bytes=24 * GIB)
+    cpu_only = Engine(version="0.3.36", loads=True, backends=("cpu",))
+    host = Host(
+        system=System(os="linux", arch="x86_64"), memory=Memory(available_bytes=64 * GIB), gpus=(card,), engine=cpu_only
+    )
+    chosen = fit_header(llama_8b().header(), FitWish(), target="m", host=host, settings=SETTINGS).chosen
+    assert chosen is not None
+    assert chosen.budgets.devices == ()
+    assert "provision install" in chosen.reasons[0]
+
+    device = EngineDevice(name="CUDA0", description="NVIDIA RTX 4090", kind="gpu", memory_free_bytes=22 * GIB)
+    with_cuda = replace(host, engine=replace(cpu_only, backends=("cpu", "cuda"), devices=(device,)))
+    seen = fit_header(llama_8b().header(), FitWish(), target="m", host=with_cuda, settings=SETTINGS).chosen
+    assert seen is not None
+    assert [budget.free_bytes for budget in seen.budgets.devices] == [22 * GIB]
+    assert seen.settings.n_gpu_layers == 33
 
 
 def test_unified_memory_is_counted_once() -> None:
