@@ -162,7 +162,7 @@ class RunningServer:
                 return MachineError(
                     f"the server's own packages are not installed: {detail}",
                     code="server-missing",
-                    hint="python -m pip install 'provision[serve]'",
+                    hint="python -m pip install 'llama-cpp-python[server]'",
                 )
             case "address":
                 return UsageError(f"cannot listen on {detail}", code="address-in-use", hint="choose another: --port 8001")

@@ -72,7 +72,7 @@ def check_server(url: str, *, key: str | None, timeout_s: float = 120, reporter:
         import openai
     except ImportError:
         raise MachineError(
-            "the openai package is not installed here", code="openai-missing", hint="python -m pip install 'provision[serve]'"
+            "the openai package is not installed here", code="openai-missing", hint="python -m pip install openai"
         ) from None
     if not url.startswith(("http://", "https://")):
         raise UsageError(f"{url!r} is not an http address", code="bad-url", hint="--test http://127.0.0.1:8000/v1")
