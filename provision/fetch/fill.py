@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -35,6 +36,8 @@ class Means:
     stall_s: float
     limit: RateLimit | None = None
     clock: Callable[[], float] = time.monotonic
+    cancel: threading.Event = field(default_factory=threading.Event)
+    """Set when the whole fetch ends early; transfers in other threads stop at their next tick."""
     distrusted: set[str] = field(default_factory=set)
     """Origins that delivered wrong bytes; they get no further file of this fetch."""
 
@@ -145,6 +148,8 @@ class Filling:
         self.means.reporter(Note(level="warning", message=message))
 
     def _report(self, done: int, note: str, *, moving: bool) -> None:
+        if self.means.cancel.is_set():
+            raise KeyboardInterrupt
         now = self.means.clock()
         if now - self._reported_s < _REPORT_EVERY_S:
             return

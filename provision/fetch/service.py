@@ -20,6 +20,7 @@ from provision.fetch.limit import RateLimit
 from provision.fetch.partial import read_boot_id
 from provision.fetch.pieces import piece_size_for
 from provision.fetch.placed import note_placed
+from provision.fetch.several import fetch_all, one_at_a_time
 from provision.fetch.sources import Offer
 from provision.fetch.store import Attested, write_text
 from provision.fetch.types import MAX_CONNECTIONS, FetchedFile, FetchPlan, FetchResult, FetchWish, PlannedFile
@@ -66,27 +67,29 @@ def fetch(ref: RepoRef, wish: FetchWish, *, settings: Settings, reporter: Report
     means = Means(
         dialer=Dialer(settings.environ),
         attested=Attested(settings.provision_home / "verified"),
-        reporter=reporter,
+        reporter=one_at_a_time(reporter),
         connections=wish.connections,
         patience_s=wish.patience_s,
         stall_s=wish.stall_s,
         limit=RateLimit(wish.limit_bytes_per_s) if wish.limit_bytes_per_s else None,
     )
-    done: list[FetchedFile] = []
-    for planned in plan.files:
+
+    def fetch_one(planned: PlannedFile) -> FetchedFile:
         offers = _offers(planned.file, prepared.listings, settings)
         trusted = [offer for offer in offers if offer.origin not in means.distrusted]
         fetched = download(planned, trusted or offers, means)
-        done.append(fetched)
         if wish.local_dir is None and fetched.sha256 is not None and fetched.action != "kept":
             note_placed(settings, sha256=fetched.sha256, path=planned.home.final)
+        return fetched
+
+    done = fetch_all(plan.files, fetch_one, together=wish.connections, cancel=means.cancel)
     if wish.local_dir is None and not offline:
         _write_refs(plan, settings)
     return FetchResult(
         repo_id=plan.repo_id,
         revision=plan.revision,
         commit=plan.commit,
-        files=tuple(done),
+        files=done,
         elapsed_s=time.monotonic() - started,
     )
 

@@ -263,3 +263,15 @@ def test_verify_finds_damage_at_rest_without_asking_anybody(hub: RunningHub, set
     assert len(hub.log.all()) == asked
     assert get(settings).files[0].action == "repaired"
     assert [one.status for one in verify_cached(ref, settings=settings)] == ["ok"]
+
+
+def test_many_small_files_come_side_by_side_and_one_error_ends_all(hub: RunningHub, settings: Settings) -> None:
+    files = {f"part-{number:02}.json": b"%d" % number * 100 for number in range(24)}
+    hub.add(repo("org/many", files))
+    done = get(settings, "org/many", include=("*",))
+    assert {file.path: file.local_path.read_bytes() for file in done.files} == files
+    assert [file.path for file in done.files] == sorted(files)
+    hub.add(repo("org/torn", {**files, "torn.json": b"?" * 50}))
+    hub.inject(Fault(kind=Kind.STATUS, where="resolve*", path="torn.json", value=404, times=None))
+    with pytest.raises(ProvisionError):
+        get(settings, "org/torn", include=("*",))
