@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -179,9 +180,15 @@ def _limit(check_id: str, good: bool, summary: str, value: float, threshold: flo
 
 
 def count_right(answers: Sequence[Mapping[str, Any]], questions: Sequence[Question]) -> int:
-    """Answers that contain what was expected."""
+    """Answers that contain what was expected; a number only counts when it stands alone: 5 is not in 15."""
     expected = {question.id: question.expect for question in questions}
-    return sum(any(word.lower() in got["text"].lower() for word in expected[got["id"]]) for got in answers)
+    return sum(any(_contains(got["text"], word) for word in expected[got["id"]]) for got in answers)
+
+
+def _contains(text: str, word: str) -> bool:
+    if word.isdecimal():
+        return re.search(rf"(?<![\d.,]){word}(?!\d|[.,]\d)", text) is not None
+    return word.lower() in text.lower()
 
 
 def judge_behaviour(answer: Answer, questions: Sequence[Question], *, is_demo: bool) -> list[Check]:

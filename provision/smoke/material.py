@@ -28,6 +28,7 @@ class Profile:
     n_prompt: int
     n_generate: int
     repetitions: int
+    speed_limit_s: float | None
     needle_tokens: int
     variants: bool
     base_timeout_s: float
@@ -37,16 +38,19 @@ class Profile:
 
 PROFILES: Mapping[ProfileName, Profile] = {
     "quick": Profile(
-        questions=3, passages=1, n_single=24, single_limit_s=2, max_logits=12_000_000, answer_limit_s=20, n_prompt=128,
-        n_generate=32, repetitions=1, needle_tokens=0, variants=False, base_timeout_s=300, hash_limit_bytes=512 * 1024**2,
+        questions=3, passages=1, n_single=24, single_limit_s=2, max_logits=12_000_000, answer_limit_s=10, n_prompt=128,
+        n_generate=32, repetitions=1, speed_limit_s=3, needle_tokens=0, variants=False,
+        base_timeout_s=300, hash_limit_bytes=512 * 1024**2,
     ),
     "full": Profile(
         questions=None, passages=None, n_single=64, single_limit_s=10, max_logits=30_000_000, answer_limit_s=60, n_prompt=512,
-        n_generate=64, repetitions=3, needle_tokens=4096, variants=True, base_timeout_s=1200, hash_limit_bytes=None,
+        n_generate=64, repetitions=3, speed_limit_s=20, needle_tokens=4096, variants=True,
+        base_timeout_s=1200, hash_limit_bytes=None,
     ),
     "deep": Profile(
         questions=None, passages=None, n_single=192, single_limit_s=60, max_logits=60_000_000, answer_limit_s=180, n_prompt=512,
-        n_generate=128, repetitions=5, needle_tokens=16384, variants=True, base_timeout_s=7200, hash_limit_bytes=None,
+        n_generate=128, repetitions=5, speed_limit_s=None, needle_tokens=16384, variants=True,
+        base_timeout_s=7200, hash_limit_bytes=None,
     ),
 }  # fmt: skip
 
@@ -84,7 +88,12 @@ def measure_request(profile: Profile, questions: Sequence[Question], *, is_demo:
         "max_logits": profile.max_logits,
         "questions": [{"id": q.id, "ask": q.ask, "before": [dict(turn) for turn in q.before]} for q in questions],
         "answer_limit_s": profile.answer_limit_s,
-        "speed": {"n_prompt": profile.n_prompt, "n_generate": profile.n_generate, "repetitions": profile.repetitions},
+        "speed": {
+            "n_prompt": profile.n_prompt,
+            "n_generate": profile.n_generate,
+            "repetitions": profile.repetitions,
+            "limit_s": profile.speed_limit_s,
+        },
     }
     if profile.variants:
         request["repeat"] = True

@@ -184,7 +184,7 @@ def _speed(llm: Any, request: dict[str, Any], answer: dict[str, Any]) -> None:
     answer["speed"] = {
         "n_prompt": asked["n_prompt"],
         "n_generate": asked["n_generate"],
-        **engine.speed(llm, n_prompt=asked["n_prompt"], n_generate=asked["n_generate"], repetitions=asked["repetitions"]),
+        **engine.speed(llm, **asked),
     }
     if answer["model_bytes"] >= 200 * 1024 * 1024:
         answer["host_copy_bytes_per_s"] = engine.host_copy_bytes_per_s()

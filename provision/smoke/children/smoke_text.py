@@ -129,9 +129,11 @@ def _closing(llm: llama_cpp.Llama, ids: Sequence[int]) -> dict[str, Any] | None:
 def answer(
     llm: llama_cpp.Llama, messages: Sequence[Message], *, max_tokens: int, limit_s: float, options: dict[str, Any]
 ) -> dict[str, Any]:
-    """One greedy answer (repeat penalty 1), streamed so that `limit_s` can end it. Reasoning is cut out of `text`."""
+    """One greedy answer (repeat penalty 1), streamed so that `limit_s` after its first word can end it.
+
+    Reasoning is cut out of `text`."""
     clear(llm)
-    began = time.monotonic()
+    began = first = time.monotonic()
     pieces: list[str] = []
     finish: str | None = None
     chosen = {"temperature": 0.0, "repeat_penalty": 1.0, **options}
@@ -143,9 +145,11 @@ def answer(
     )
     for chunk in stream:
         choice = chunk["choices"][0]
+        if not pieces:
+            first = time.monotonic()
         pieces.append(choice["delta"].get("content") or "")
         finish = choice.get("finish_reason") or finish
-        if time.monotonic() - began > limit_s:
+        if time.monotonic() - first > limit_s:
             finish = "time"
             stream.close()
             break

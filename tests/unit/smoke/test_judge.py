@@ -9,7 +9,7 @@ import pytest
 
 from provision.smoke.enginelog import LoadLog
 from provision.smoke.judge import judge_device, judge_load, judge_speed, judge_template, judge_tokenizer, verdict_of
-from provision.smoke.judge_model import judge_behaviour, judge_numerics, judge_variant
+from provision.smoke.judge_model import count_right, judge_behaviour, judge_numerics, judge_variant
 from provision.smoke.material import PROFILES, known_questions
 from provision.smoke.types import Check, Prediction
 from tests.support.smoke_figures import healthy
@@ -113,6 +113,14 @@ def test_a_small_stranger_needs_fewer_right_answers_than_the_demo() -> None:
     answer["answers"][0]["text"] = answer["answers"][1]["text"] = "I do not know."
     assert judge_all(answer, is_demo=False)["E2-known-answers"].status == "pass"
     assert judge_all(answer, is_demo=True)["E2-known-answers"].status == "fail"
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [("5", 1), ("It is 5.", 1), ("2+3=5!", 1), ("FIVE", 1), ("15", 0), ("0.5", 0), ("5.5", 0), ("1,5", 0), ("", 0)],
+)
+def test_a_number_counts_only_when_it_stands_alone(text: str, right: int) -> None:
+    assert count_right([{"id": "sum", "text": text}], QUESTIONS) == right
 
 
 def test_a_large_model_must_know_them_all() -> None:
