@@ -38,11 +38,13 @@ def _about(host: Host, verdict: ToolkitVerdict) -> Finding:
     # With another toolkit that suits, this one is only worth knowing about.
     needed = cuda_gpus(host) and working_driver(host) and not any(other.usable for other in judge_toolkits(host))
     finding = warning if needed else info
-    return finding(summary, detail=notes, remedy=_toolkit_remedy(host, toolkit))
+    return finding(summary, detail=notes, remedy=_toolkit_remedy(host, verdict))
 
 
-def _toolkit_remedy(host: Host, toolkit: CudaToolkit) -> Remedy | None:
-    if "cublas" in toolkit.missing and toolkit.version is not None and "nvcc" not in toolkit.missing:
+def _toolkit_remedy(host: Host, verdict: ToolkitVerdict) -> Remedy | None:
+    toolkit = verdict.toolkit
+    # Mending one part of a toolkit that would not run here anyway helps nobody.
+    if "cublas" in toolkit.missing and toolkit.version and len(verdict.obstacles) == 1:
         family = "-".join(str(part) for part in toolkit.version[:2])
         package = f"sudo apt install libcublas-dev-{family}   # from NVIDIA's repository"
         if pypi_toolkits(host):
@@ -55,6 +57,11 @@ def _toolkit_remedy(host: Host, toolkit: CudaToolkit) -> Remedy | None:
 def _other_toolkit(host: Host) -> Remedy | None:
     if not cuda_gpus(host):
         return None
+    if host.system.libc == "musl":
+        return Remedy(
+            text="Use a system or container with glibc; NVIDIA publishes nothing for musl.",
+            commands=("docker run --gpus all -it ubuntu:24.04",),
+        )
     ready = pypi_toolkits(host)
     if ready:
         return Remedy(
@@ -135,6 +142,8 @@ def judge_match(host: Host) -> list[Finding]:
             ok(f"{toolkit_name(best.toolkit)} matches driver, GPU, compiler and C library", detail="; ".join(best.adjustments))
         ]
     remedy = _other_toolkit(host)
+    if host.system.libc == "musl":
+        return [warning("NVIDIA's libraries need glibc and this system has musl: the GPU stays unused", remedy=remedy)]
     if pypi_toolkits(host):
         return [info("no installed CUDA toolkit is usable here; one from PyPI is", remedy=remedy)]
     tags = prebuilt_tags(host)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from provision.host.cuda_tables import arch_family, version_text
+from provision.host.cuda_tables import arch_family, driver_text, version_text
 from provision.host.findings import Check, Finding, Remedy, info, ok, skipped, warning
 from provision.host.match import cuda_gpus, driver_serves
 from provision.host.types import Gpu, Host
@@ -55,7 +55,7 @@ def judge_driver(host: Host) -> list[Finding]:
         if not gpus:
             return [skipped("no NVIDIA GPU")]
         return [_no_driver(host)]
-    version = f" {version_text(driver.version)}" if driver.version else ""
+    version = f" {driver_text(driver.version)}" if driver.version else ""
     if driver.problem is not None:
         return [_driver_trouble(host, driver.problem, version)]
     serves = driver_serves(driver)
@@ -200,7 +200,8 @@ def judge_mig(host: Host) -> list[Finding]:
             )
             found.append(
                 warning(
-                    f"{parent.name} {parent.index}: MIG is on and no instance exists, so programs see no GPU", remedy=remedy
+                    f"GPU {parent.index} ({parent.name}): MIG is on and no instance exists, so programs see no GPU",
+                    remedy=remedy,
                 )
             )
     if len(slices) > 1:

@@ -103,6 +103,11 @@ def version_text(version: Version) -> str:
     return ".".join(str(part) for part in version)
 
 
+def driver_text(version: Version) -> str:
+    """(535, 54, 3) to `535.54.03`, as NVIDIA writes it."""
+    return ".".join(f"{part:02d}" for part in version)
+
+
 @cache
 def all_toolkits() -> tuple[ToolkitFacts, ...]:
     """Every known minor version, oldest first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from provision.host.compilers import cxx_of
@@ -9,6 +10,7 @@ from provision.host.cuda_tables import (
     ToolkitFacts,
     arch_toolkit_range,
     driver_cuda_version,
+    driver_text,
     driver_verdict,
     known_defects,
     prebuilt_archs,
@@ -139,11 +141,14 @@ def pypi_toolkits(host: Host) -> tuple[ToolkitFacts, ...]:
         for facts in found
         if facts.builds_from_pypi(system.os, system.arch) and facts.pypi_packages and not _host_compiler(host, facts).obstacle
     ]
-    # A toolkit no newer than the driver needs no care about PTX; a known miscompilation ranks last.
-    serves = driver_serves(driver)
+    return _best_first(ready, driver_serves(driver))
+
+
+def _best_first(found: Sequence[ToolkitFacts], serves: Version | None) -> tuple[ToolkitFacts, ...]:
+    """A known miscompilation ranks last; one no newer than the driver needs no care about PTX; then the newest."""
     return tuple(
         sorted(
-            ready,
+            found,
             key=lambda facts: (
                 any(defect.layout is None and not defect.archs for defect in known_defects(facts.version)),
                 serves is not None and facts.version > serves[:2],
@@ -154,14 +159,15 @@ def pypi_toolkits(host: Host) -> tuple[ToolkitFacts, ...]:
 
 
 def fitting_toolkits(host: Host) -> tuple[ToolkitFacts, ...]:
-    """Toolkits worth installing here, newest first, wherever they come from."""
+    """Toolkits worth installing here, best first, wherever they come from."""
     driver = working_driver(host)
-    return toolkits_for(
+    found = toolkits_for(
         cuda_archs(host),
         driver=driver.version if driver else None,
         driver_cuda=driver_serves(driver),
         glibc=host.system.libc_version if host.system.libc == "glibc" else None,
     )
+    return _best_first([facts for facts in found if not _host_compiler(host, facts).obstacle] or found, driver_serves(driver))
 
 
 def prebuilt_tags(host: Host) -> tuple[str, ...]:
@@ -226,13 +232,13 @@ def _driver_fit(host: Host, facts: ToolkitFacts, obstacles: list[str], adjustmen
         return False
     fits = driver_verdict(facts.version, driver=driver.version, driver_cuda=serves)
     if fits == "too-old":
-        needed = version_text(facts.min_driver("windows" if host.system.wsl else "linux"))
+        needed = driver_text(facts.min_driver("windows" if host.system.wsl else "linux"))
         obstacles.append(f"the driver serves CUDA {version_text(serves)} and CUDA {facts.name} needs driver {needed} or newer")
         return False
     floor = facts.compression_driver_floor
     if floor is not None and driver.version is not None and driver.version < floor and not host.system.wsl:
         adjustments.append(
-            f"the driver is older than {version_text(floor)}: kernels must not be compressed (GGML_CUDA_COMPRESSION_MODE=speed)"
+            f"the driver is older than {driver_text(floor)}: kernels must not be compressed (GGML_CUDA_COMPRESSION_MODE=speed)"
         )
     if fits == "native-only":
         adjustments.append(

@@ -114,3 +114,9 @@ def test_arch_family() -> None:
     assert tables.arch_family("89") == "Ada RTX 40 / L4 / L40"
     assert tables.arch_family("120a") == "Blackwell RTX 50 / RTX PRO"
     assert tables.arch_family("7") is None
+
+
+def test_driver_versions_are_written_as_nvidia_writes_them() -> None:
+    assert tables.driver_text((535, 54, 3)) == "535.54.03"
+    assert tables.driver_text((580,)) == "580"
+    assert tables.driver_text((551, 61)) == "551.61"

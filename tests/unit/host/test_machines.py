@@ -1,9 +1,12 @@
 """What doctor says about machines we do not have."""
 
+from dataclasses import replace
+
 import pytest
 
 from provision.host.doctor import diagnose
-from provision.host.match import judge_toolkits
+from provision.host.match import fitting_toolkits, judge_toolkits
+from provision.host.types import Driver
 from tests.support.machine_files import load_machine, machine_names
 
 
@@ -35,3 +38,47 @@ def test_whatever_needs_an_act_names_it(name: str) -> None:
         if finding.status == "error":
             assert finding.remedy is not None, finding
             assert finding.remedy.commands, finding
+
+
+def remedies(name: str, check: str, **changes: object) -> list[str]:
+    host = replace(load_machine(name).host, **changes)  # type: ignore[arg-type]
+    return [
+        command
+        for finding in diagnose(host, only=[check]).findings
+        if finding.remedy is not None
+        for command in finding.remedy.commands
+    ]
+
+
+def test_a_missing_part_is_not_worth_adding_to_a_toolkit_the_driver_cannot_run() -> None:
+    commands = remedies("toolkit-without-cublas", "cuda-toolkits")
+    assert commands[0] == "provision install --cuda --toolkit pypi"
+    assert any("libcublas-dev-13-0" in command for command in commands)
+    old = Driver(version=(550, 54, 14), cuda_version=(12, 4), source="nvml")
+    commands = remedies("toolkit-without-cublas", "cuda-toolkits", driver=old)
+    assert not any("libcublas" in command for command in commands)
+    assert commands[0].startswith("sudo apt install cuda-toolkit-12-4 ")
+
+
+def test_the_toolkit_to_install_is_one_the_driver_serves_fully_and_the_compiler_suits() -> None:
+    host = load_machine("gpu-without-toolkit-old-driver").host
+    # Driver 535 serves 12.2; gcc 13 is too new for every toolkit before 12.4.
+    assert fitting_toolkits(host)[0].version == (12, 9)
+    older = tuple(replace(tool, version=(12, 3, 0)) if tool.detail == "gcc" else tool for tool in host.tools)
+    assert fitting_toolkits(replace(host, tools=older))[0].version == (12, 2)
+
+
+def test_an_empty_version_is_an_unknown_one() -> None:
+    host = load_machine("rtx4090-cuda124").host
+    tools = tuple(replace(tool, version=()) for tool in host.tools)
+    toolkits = tuple(replace(toolkit, version=()) for toolkit in host.toolkits)
+    driver = Driver(version=(), cuda_version=(), source="nvml")
+    for changed in (replace(host, tools=tools), replace(host, toolkits=toolkits), replace(host, driver=driver)):
+        diagnosis = diagnose(changed)
+        assert "crashed" not in {finding.status for finding in diagnosis.findings}
+        assert diagnosis.verdict == "CUDA build possible with /usr/local/cuda-12.4 for sm_89"
+
+
+def test_no_toolkit_is_recommended_where_none_can_run() -> None:
+    for check in ("cuda-toolkits", "cuda-match"):
+        assert remedies("musl-with-gpu", check) == ["docker run --gpus all -it ubuntu:24.04"]
