@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -63,6 +64,6 @@ def find_frontend(environ: Mapping[str, str], *, python: str, python_has_pip: bo
         return Frontend(kind="uv", program=(uv, "pip"))
     for candidate in [python] if python_has_pip else []:
         return Frontend(kind="pip", program=(candidate, "-m", "pip"), home=candidate)
-    if run([sys.executable, "-m", "pip", "--version"], timeout_s=60, env=environ).returncode == 0:
+    if importlib.util.find_spec("pip") is not None:
         return Frontend(kind="pip", program=(sys.executable, "-m", "pip"), home=sys.executable)
     raise MachineError("neither uv nor pip was found", code="no-pip", hint=f"{python} -m ensurepip")
