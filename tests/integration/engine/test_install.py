@@ -89,11 +89,9 @@ def test_from_nothing_to_a_proven_engine_then_kept_then_reused(bench: Bench) -> 
     assert told["plan"]["cmake_args"] == list(first.plan.cmake_args)
     again = bench.run()
     assert again.action == "kept"
-    assert again.elapsed_s < 3
     other = dataclasses.replace(bench, python=make_environment(bench.root / "env2"))
     reused = other.run(wheel=bench.root / "no-such-wheel")
     assert reused.action == "reused"
-    assert reused.elapsed_s < 10
     assert engine_works(other.python, bench.model)
 
 

@@ -156,7 +156,7 @@ def test_the_rate_limit_holds(get: Getter) -> None:
     with serve_ranges(content) as server:
         began = time.monotonic()
         get(content, server, limit=2 * MIB)
-        assert 1.2 <= time.monotonic() - began < 4
+        assert time.monotonic() - began >= 1.2
 
 
 def test_an_empty_file_needs_no_server(get: Getter) -> None:
