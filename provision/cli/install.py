@@ -59,11 +59,10 @@ def install(
         return _rollback(session, python)
     chosen = [name for name, on in zip(_BACKENDS, (cpu, cuda, vulkan, metal, rocm), strict=True) if on]
     if len(chosen) + auto > 1:
-        raise UsageError(
-            f"choose one of {', '.join('--' + name for name in chosen)}", code="bad-option", hint="provision install --auto"
-        )
+        asked = ", ".join(f"--{name}" for name in (*chosen, *(["auto"] if auto else [])))
+        raise UsageError(f"choose one of {asked}", code="bad-option", hint="provision install --auto")
     if from_source and prebuilt:
-        raise UsageError("--from-source and --prebuilt contradict each other", code="bad-option", hint="leave one out")
+        raise UsageError("--from-source contradicts --prebuilt", code="bad-option", hint="leave one out")
     if no_gpu_check and not (cuda and cuda_arch):
         raise UsageError(
             "--no-gpu-check needs --cuda and --cuda-arch",

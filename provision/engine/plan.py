@@ -10,7 +10,7 @@ from typing import Literal
 from provision.engine.cuda_plan import CudaPlan, NoToolkit, plan_cuda, why_no_gpu
 from provision.engine.flags import UserFlags, cmake_args_text, dead_environment, is_on, merge, parse_cmake_args
 from provision.engine.prebuilt import IndexPages, choose_prebuilt, wanted_tags
-from provision.engine.types import Backend, BuildPlan, InstallWish, PrebuiltChoice, Reason, ToolkitChoice
+from provision.engine.types import Backend, BuildPlan, InstallWish, PrebuiltChoice, Reason
 from provision.engine.vulkan import VulkanSdk, why_not_vulkan
 from provision.errors import MachineError, UsageError
 from provision.host.checks_build import compiler_command
@@ -199,30 +199,14 @@ def _build(
     warnings: tuple[str, ...],
 ) -> BuildPlan:
     compiler = _compiler(host)
-    ours: dict[str, str] = {}
-    env: dict[str, str] = {}
-    said = list(reasons)
-    toolkit: ToolkitChoice | None = None
-    if cuda is not None:
-        ours |= cuda.defines
-        env |= cuda.env
-        if (root := user.defines.get("CUDAToolkit_ROOT")) is not None:
-            ours |= {"CUDAToolkit_ROOT": root, "CMAKE_CUDA_COMPILER": f"{root}/bin/nvcc"}
-            env |= {"CUDACXX": f"{root}/bin/nvcc", "CUDA_PATH": root, "PATH": f"{root}/bin"}
-            warnings += (f"CMAKE_ARGS names the CUDA root {root}; used everywhere instead of {cuda.toolkit.root}",)
-        said += cuda.reasons
-        warnings += cuda.warnings
-        toolkit = cuda.toolkit
-    elif backend != "cpu":
-        ours[{"vulkan": "GGML_VULKAN", "metal": "GGML_METAL", "rocm": "GGML_HIP"}[backend]] = "ON"
-    if backend == "vulkan" and facts.vulkan is not None:
-        ours |= facts.vulkan.defines
-    ours["CMAKE_PLATFORM_NO_VERSIONED_SONAME"] = "ON"
-    said.append(Reason(topic="wheel", choice="one copy of each library", because="plain wheels carry every library six times"))
+    ours, env, flag_reasons, flag_warnings = _flags(wish, user, backend, cuda)
+    said = [*reasons, *flag_reasons]
+    toolkit = cuda.toolkit if cuda is not None else None
     arguments, overridden = merge(ours, user)
+    native = is_on(user.defines.get("GGML_NATIVE", ours.get("GGML_NATIVE", "ON")))
     jobs, job_reason = _jobs(host, backend)
     tools, tool_reasons = _build_tools(host)
-    amx, amx_reasons = _amx_flags(host, facts.environ, compiler)
+    amx, amx_reasons = _amx_flags(host, facts.environ, compiler) if native else ({}, ())
     said += [job_reason, *tool_reasons, *amx_reasons]
     if accelerator := host.tool("ccache") or host.tool("sccache"):
         said.append(Reason(topic="compiler cache", choice=accelerator.name, because="found on PATH; ggml uses it by itself"))
@@ -234,7 +218,6 @@ def _build(
         "SKBUILD_WHEEL_EXCLUDE": "lib/**;include/**",
         **amx,
     }
-    native = is_on(user.defines.get("GGML_NATIVE", "ON"))
     seconds = _CORE_SECONDS[backend] / jobs
     if cuda is not None:
         seconds *= 1 + _CUDA_NEXT_ARCH_SHARE * (len(cuda.archs) - 1)
@@ -256,8 +239,35 @@ def _build(
         estimated_s=seconds,
         disk_bytes=_DISK[backend] + (_PYPI_TOOLKIT_DISK if toolkit is not None and toolkit.kind == "pypi" else 0),
         reasons=tuple(said),
-        warnings=warnings + overridden,
+        warnings=warnings + flag_warnings + overridden,
     )
+
+
+def _flags(
+    wish: InstallWish, user: UserFlags, backend: Backend, cuda: CudaPlan | None
+) -> tuple[dict[str, str], dict[str, str], tuple[Reason, ...], tuple[str, ...]]:
+    """(definitions for CMake, environment, reasons, warnings) before the user's own flags are merged in."""
+    ours: dict[str, str] = {}
+    env: dict[str, str] = {}
+    said: list[Reason] = []
+    warnings: tuple[str, ...] = ()
+    if cuda is not None:
+        ours |= cuda.defines
+        env |= cuda.env
+        said += cuda.reasons
+        warnings += cuda.warnings
+        if (root := user.defines.get("CUDAToolkit_ROOT")) is not None:
+            ours |= {"CUDAToolkit_ROOT": root, "CMAKE_CUDA_COMPILER": f"{root}/bin/nvcc"}
+            env |= {"CUDACXX": f"{root}/bin/nvcc", "CUDA_PATH": root, "PATH": f"{root}/bin"}
+            warnings += (f"CMAKE_ARGS names the CUDA root {root}; used everywhere instead of {cuda.toolkit.root}",)
+    elif backend != "cpu":
+        ours[{"vulkan": "GGML_VULKAN", "metal": "GGML_METAL", "rocm": "GGML_HIP"}[backend]] = "ON"
+    ours["CMAKE_PLATFORM_NO_VERSIONED_SONAME"] = "ON"
+    said.append(Reason(topic="wheel", choice="one copy of each library", because="plain wheels carry every library six times"))
+    if not wish.gpu_check:
+        ours["GGML_NATIVE"] = "OFF"
+        said.append(Reason(topic="CPU code", choice="not native", because="the other machine's CPU is not known"))
+    return ours, env, tuple(said), warnings
 
 
 def _compiler(host: Host) -> Tool:

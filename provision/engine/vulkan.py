@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from provision.host.types import Host, Version
 
 # ggml-vulkan of ggml 0.25.3 uses vk::LayerSettingEXT, which the headers got after 1.3.239 (Debian 12 has exactly that one:
 # the build fails). Which release brought it was not determined; 1.4.309 (Debian 13) was seen to work.
 _TOO_OLD = (1, 3, 239)
+# Debian 12 was tried; the others are older distributions.
+_OLD_DISTRIBUTIONS = ("debian 11", "debian 12", "ubuntu 20.04", "ubuntu 22.04")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,9 +23,6 @@ class VulkanSdk:
     glslc: str | None = None
     spirv_headers_dir: str | None = None
     """Folder of SPIRV-HeadersConfig.cmake."""
-    searched: tuple[str, ...] = ()
-    defines: Mapping[str, str] = field(default_factory=dict)
-    """What CMake must be told because it would not look there by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +55,8 @@ def why_not_vulkan(host: Host, sdk: VulkanSdk | None) -> Lacks | None:
 def _hint(host: Host, sdk: VulkanSdk) -> str:
     distribution = host.system.distribution or ""
     only_headers_old = sdk.header_version is not None and sdk.header_version <= _TOO_OLD
-    if only_headers_old:
+    if only_headers_old or distribution in _OLD_DISTRIBUTIONS:
+        # What the distribution would install is too old as well.
         return "unpack a newer Vulkan SDK anywhere and: export VULKAN_SDK=/path/to/it/x86_64"
     if distribution.startswith(("debian", "ubuntu", "linuxmint")):
         return "sudo apt install libvulkan-dev glslc spirv-headers"

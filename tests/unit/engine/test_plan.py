@@ -172,6 +172,9 @@ def test_building_for_another_machine_needs_no_gpu() -> None:
     made = plan(linux(), backend="cuda", cuda_archs=("89",), gpu_check=False)
     assert made.cuda_archs == ("89",)
     assert not made.gpu_check
+    # Neither may the CPU part be for this machine.
+    assert "-DGGML_NATIVE=OFF" in made.cmake_args
+    assert made.cpu_key == ""
     with pytest.raises(MachineError) as caught:
         plan(linux(), backend="cuda")
     assert (caught.value.code, int(caught.value.exit_code)) == ("no-cuda-gpu", 3)
@@ -237,6 +240,12 @@ def test_cmake_args_choose_the_backend_under_auto_and_contradict_a_flag() -> Non
     with pytest.raises(UsageError) as caught:
         plan(host, changes, backend="cpu")
     assert caught.value.code == "conflicting-backend"
+
+
+def test_a_build_that_is_not_native_needs_no_amx_flags() -> None:
+    host = linux(cpu=Cpu(cores=4, flags=("amx_tile",), amx_compiler="miscompiles"))
+    assert "CFLAGS" in plan(host).env
+    assert "CFLAGS" not in plan(host, {"cmake_args": "-DGGML_NATIVE=OFF"}).env
 
 
 def test_cmake_args_win_and_the_plan_says_so() -> None:
