@@ -166,7 +166,9 @@ def _measure(case: Case, wish: BenchWish, *, python: Path, settings: Settings) -
     outcome = run_child(python, _CHILD, request, timeout_s=4 * 3600, env=dict(settings.environ))
     death = diagnose_death(outcome)
     if death is not None:
-        raise ProvisionError(f"{case.model.name}: {death.summary}", code=death.name, hint=death.remedy)
+        raise ProvisionError(
+            f"{case.model.name}: {death.summary}", code=death.name, hint=death.remedy.replace("MODEL", str(case.model))
+        )
     if case.side == "gpu" and not read_load_log(str(outcome.answer["log"])).offloaded:
         raise MachineError(
             "no GPU took a layer: this engine build or this machine has none",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +171,7 @@ def _result(model: Path, got: _Measured, *, prediction: Prediction, require_gpu:
         model=_title(model, parsed.quant, is_demo=got.is_demo),
         quant=parsed.quant,
         verdict=verdict_of(checks),
-        checks=tuple(checks),
+        checks=tuple(_with_model(check, model) for check in checks),
         device=_device(answer, log) if "load_s" in answer else None,
         offloaded_layers=(log.offloaded or 0) if "load_s" in answer else None,
         prompt_tokens_per_s=_mean(speed.get("pp")),
@@ -181,6 +183,13 @@ def _result(model: Path, got: _Measured, *, prediction: Prediction, require_gpu:
         known_asked=len(answers),
         profile=profile,
     )
+
+
+def _with_model(check: Check, model: Path) -> Check:
+    """The check with a remedy that can be pasted: this model where the judges could only write MODEL."""
+    if check.remedy is None:
+        return check
+    return replace(check, remedy=re.sub(r"\bMODEL\b", lambda _: shlex.quote(str(model)), check.remedy))
 
 
 def _title(model: Path, quant: str | None, *, is_demo: bool) -> str:

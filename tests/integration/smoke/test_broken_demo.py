@@ -40,6 +40,7 @@ def assert_caught(name: str, tmp_path: Path) -> None:
     assert result.verdict == "fail", result.line
     assert failures(result) & expected, f"{failures(result)}: {result.line}"
     assert all(check.remedy for check in result.failed)
+    assert not any("MODEL" in (check.remedy or "") for check in result.checks), "a remedy can be pasted"
 
 
 @pytest.mark.parametrize("name", QUICK)
