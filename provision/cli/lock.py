@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
 
 def lock(
     recipe: Annotated[
-        str | None, typer.Argument(metavar="[RECIPE|org/repo[:QUANT]|FILE.gguf]", help="What to lock; not needed with --check.")
+        str | None, typer.Argument(metavar="RECIPE|org/repo[:QUANT]|FILE.gguf", help="What to lock; not needed with --check.")
     ] = None,
     output: Annotated[str, typer.Option("--output", "-o", help="The lock file.")] = "provision.lock",
     check: Annotated[bool, typer.Option("--check", help="Compare this machine with the lock and change nothing.")] = False,

@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 def up(
     target: Annotated[
-        str, typer.Argument(metavar="[RECIPE|org/repo[:QUANT]|FILE.gguf]", help="What to set up; `demo` needs no hub.")
+        str, typer.Argument(metavar="RECIPE|org/repo[:QUANT]|FILE.gguf", help="What to set up; `demo` needs no hub.")
     ] = _DEFAULT,
     plan: Annotated[bool, typer.Option("--plan", help="Show everything that would happen and change nothing.")] = False,
     dry_run: DryRunOption = False,

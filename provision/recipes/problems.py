@@ -45,7 +45,12 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 
 
 def _location(found: ErrorDetails) -> list[int | str]:
-    return [part for part in found["loc"] if not (isinstance(part, str) and _is_union_branch(part))]
+    branchless = [part for part in found["loc"] if not (isinstance(part, str) and _is_union_branch(part))]
+    # An unknown key may look like the name of a branch; it is the last part, and it was written by a person.
+    last = found["loc"][-1:]
+    if found["type"] == "extra_forbidden" and tuple(branchless[-1:]) != last:
+        branchless += last
+    return branchless
 
 
 def _no_branch(place: str, branches: Sequence[ErrorDetails]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -114,6 +115,16 @@ def test_a_full_disk_is_named_before_anything_is_downloaded(machine: Machine, hu
     assert envelope["exit_code"] == done.returncode == 3
     assert envelope["errors"][0]["code"] == "disk-full"
     assert sent < 1_000_000
+
+
+def test_no_compiler_is_named_with_the_command_that_brings_one(machine: Machine, fresh_python: Path, tmp_path: Path) -> None:
+    shutil.rmtree(machine.home / "provision" / "wheels")
+    (tmp_path / "empty").mkdir()
+    envelope = machine.json("up", "demo", "--python", fresh_python, code=3, PATH=str(tmp_path / "empty"))
+    assert statuses(envelope) == {"doctor": "done", "install": "failed"}
+    error = envelope["errors"][0]
+    assert "compiler" in error["message"]
+    assert error["hint"]
 
 
 class Running:
