@@ -111,7 +111,7 @@ class _Job:
     def repository(self, target: str) -> FitResult:
         """List, read one header for all quants, recommend, then read the header of what was recommended."""
         self._say("listing", target)
-        repository = open_repository(target, self.wish, settings=self.settings)
+        repository = open_repository(target, self.wish, settings=self.settings, reporter=self.reporter)
         wanted = self.wish.quant or repository.ref.quant
         only = select(repository.sets, wanted, repo_id=repository.ref.repo_id) if wanted else None
         usable = repository.usable()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from importlib import import_module
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +14,11 @@ from provision.gguf.reader import read_header
 from provision.gguf.source import FileSource
 from provision.models.names import parse_name
 from provision.models.quants import group
-from provision.models.refs import parse_ref
+from provision.models.refs import check_revision, parse_ref
 from provision.models.types import ModelSet, RepoRef, Role
 
 if TYPE_CHECKING:
+    from provision.events import Reporter
     from provision.fit.types import FitWish
     from provision.hub.types import Listing
     from provision.settings import Settings
@@ -73,14 +73,20 @@ def find_local(target: str) -> LocalModel | None:
 
 def read_url(url: str, *, settings: Settings) -> GgufHeader:
     """The header behind an http(s) address, in one to three requests."""
-    with closing(import_module("provision.fetch.ranged").open_url(url, settings=settings)) as remote:
+    from provision.fetch.ranged import open_url
+
+    with closing(open_url(url, settings=settings)) as remote:
         return read_header(remote)
 
 
-def open_repository(target: str, wish: FitWish, *, settings: Settings) -> Repository:
+def open_repository(target: str, wish: FitWish, *, settings: Settings, reporter: Reporter) -> Repository:
     """List the repository that `target` names."""
+    from provision.hub.listing import list_repo
+
     ref = parse_ref(target)
-    listing = import_module("provision.hub.listing").list_repo(ref, settings=settings, endpoint=wish.endpoint)
+    if wish.revision:
+        ref = replace(ref, revision=check_revision(wish.revision))
+    listing = list_repo(ref, settings=settings, endpoint=wish.endpoint, reporter=reporter)
     return Repository(ref=ref, listing=listing, sets=group(listing.files))
 
 
@@ -90,9 +96,9 @@ def read_set(repository: Repository, one: ModelSet, *, settings: Settings) -> tu
 
 
 def _read_remote(repository: Repository, index: int, one: ModelSet, settings: Settings) -> GgufHeader:
-    file = one.files[index]
-    ranged = import_module("provision.fetch.ranged")
-    with closing(ranged.open_remote(repository.listing, file, settings=settings)) as remote:
+    from provision.fetch.ranged import open_remote
+
+    with closing(open_remote(repository.listing, one.files[index], settings=settings)) as remote:
         return read_header(remote)
 
 

@@ -118,6 +118,11 @@ def test_a_quant_that_is_named_is_taken(hub: RunningHub, tmp_path: Path) -> None
         fitted(hub, tmp_path, f"{REPO}:Q5_K_M", vram=(24 * GIB,), ram=64 * GIB)
 
 
+def test_a_revision_that_is_asked_for_is_the_one_that_is_read(hub: RunningHub, tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError):
+        fitted(hub, tmp_path, vram=(24 * GIB,), ram=64 * GIB, revision="no-such-branch")
+
+
 def test_a_split_costs_one_request_more_per_part_and_a_header_at_most_three(hub: RunningHub, tmp_path: Path) -> None:
     before = hub.log.body_bytes()
     fitted(hub, tmp_path, f"{REPO}:Q8_0", vram=(24 * GIB,), ram=64 * GIB)
