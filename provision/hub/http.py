@@ -54,7 +54,7 @@ class Answer:
         """The body as JSON. Raises TransferError (`not-a-hub`) for anything else: a login page, half an answer."""
         try:
             return json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             page = self.body.lstrip()[:1] == b"<"
             what = "a web page, perhaps the login page of this network" if page else "something that is no JSON"
             raise TransferError(

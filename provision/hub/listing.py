@@ -23,6 +23,8 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NEXT = re.compile(r'<([^>]*)>\s*;[^,]*\brel="?next"?', re.IGNORECASE)
 _MAX_PAGES = 1000
+# The Hub advises against more than 100,000 files in a repository (huggingface.co/docs/hub/storage-limits).
+_MAX_FILES = 200_000
 
 
 def list_repo(
@@ -83,12 +85,16 @@ class _HubListing:
 
     def _tree(self, commit: str, revision: str) -> Iterator[RepoFile]:
         seen: set[str] = set()
+        listed = 0
         query = {"recursive": "true", "expand": "false"}
         for _ in range(_MAX_PAGES):
             answer = self._ask(f"{self._api}/tree/{commit}?{urlencode(query)}", revision)
             entries = answer.json()
             if not isinstance(entries, list):
                 raise self._nonsense("sends a tree that is no list")
+            listed += len(entries)
+            if listed > _MAX_FILES:
+                raise self._nonsense(f"lists more than {_MAX_FILES} files")
             for entry in entries:
                 if isinstance(entry, dict) and entry.get("type") == "file":
                     yield self._file(entry)

@@ -1,5 +1,6 @@
 import pytest
 
+from provision.errors import TransferError
 from provision.hub.http import Answer
 from provision.hub.listing import _next_cursor
 from provision.hub.resolve import expiry_of
@@ -37,6 +38,14 @@ def test_when_a_signed_address_dies(query: str, when: float | None) -> None:
 )
 def test_the_cursor_of_the_next_page(link: str, cursor: str | None) -> None:
     assert _next_cursor({"link": link}) == cursor
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[" * 100_000, b'{"a": ' + b"9" * 5000 + b"}", b"\xff\xfe{", b"nul"])
+def test_what_is_no_json_is_no_hub(body: bytes) -> None:
+    with pytest.raises(TransferError) as caught:
+        Answer(url="https://hub.example/api?secret=1", status=200, headers={}, body=body).json()
+    assert caught.value.code == "not-a-hub"
+    assert "secret" not in caught.value.message
 
 
 def test_reprs_show_no_secret() -> None:

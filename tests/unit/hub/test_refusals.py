@@ -1,0 +1,58 @@
+from pathlib import Path
+
+import pytest
+
+from provision.errors import AccessError, NotFoundError, ProvisionError, TransferError
+from provision.hub.http import Answer
+from provision.hub.refusals import refusal
+from tests.support.settings import settings_in
+
+HUB = "https://huggingface.co/x"
+
+
+def refused(home: Path, status: int, code: str = "", *, message: str = "", token: str = "", url: str = HUB) -> ProvisionError:
+    headers = {name: value for name, value in (("x-error-code", code), ("x-error-message", message)) if value}
+    answer = Answer(url=url, status=status, headers=headers, body=b"")
+    settings = settings_in(home, **({"HF_TOKEN": token} if token else {}))
+    error = refusal(answer, repo_id="org/m", settings=settings, revision="v1", path="a.gguf")
+    assert error.hint
+    return error
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "token", "kind", "name"),
+    [
+        (401, "RepoNotFound", "", NotFoundError, "repo-not-found"),
+        (404, "RepoNotFound", "hf_t", NotFoundError, "repo-not-found"),
+        (404, "", "", NotFoundError, "repo-not-found"),
+        (404, "RevisionNotFound", "", NotFoundError, "revision-not-found"),
+        (404, "EntryNotFound", "", NotFoundError, "file-not-found"),
+        (404, "SomethingNew", "", NotFoundError, "file-not-found"),
+        (401, "GatedRepo", "", AccessError, "gated-repo"),
+        (403, "GatedRepo", "hf_t", AccessError, "gated-repo"),
+        (401, "", "hf_t", AccessError, "bad-token"),
+        (401, "", "", AccessError, "access-denied"),
+        (403, "", "", AccessError, "access-denied"),
+        (429, "", "", TransferError, "rate-limited"),
+        (500, "", "", TransferError, "hub-down"),
+        (504, "", "", TransferError, "hub-down"),
+        (418, "", "", TransferError, "not-a-hub"),
+    ],
+)
+def test_each_refusal_has_its_error(
+    tmp_path: Path, status: int, code: str, token: str, kind: type[ProvisionError], name: str
+) -> None:
+    error = refused(tmp_path, status, code, token=token)
+    assert (type(error), error.code) == (kind, name)
+
+
+def test_gated_names_the_page_even_at_a_mirror(tmp_path: Path) -> None:
+    error = refused(tmp_path, 401, "GatedRepo", token="hf_t", url="https://mirror.example/x")
+    assert "https://huggingface.co/org/m" in error.message
+    assert "PROVISION_TOKEN_ORIGINS=https://mirror.example" in error.hint
+
+
+def test_what_a_server_says_is_shown_harmless(tmp_path: Path) -> None:
+    error = refused(tmp_path, 403, message="no\x1b[31m way\n" + "x" * 500)
+    assert "\x1b" not in error.message
+    assert len(error.message) < 300
