@@ -41,7 +41,14 @@ def one_at_a_time(environment: Environment, reporter: Reporter) -> Iterator[None
     except ImportError:  # pragma: no cover - Windows, not tried
         yield
         return
-    environment.state_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        environment.state_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MachineError(
+            f"{environment.state_dir} cannot be made: {error.strerror}",
+            code="environment-not-writable",
+            hint="python3 -m venv .venv, then: provision install --python .venv/bin/python",
+        ) from error
     with (environment.state_dir / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

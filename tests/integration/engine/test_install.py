@@ -317,3 +317,10 @@ def kill_at_moments(bench: Bench, *, moments: int) -> None:
     assert not list((bench.environment / ".provision").glob("stage-*"))
     assert not (bench.environment / ".provision" / "journal.json").exists()
     assert engine_works(bench.python, bench.model)
+
+
+def test_an_environment_without_room_for_our_state_is_named(bench: Bench) -> None:
+    (bench.environment / ".provision").write_text("a file where our folder would be")
+    with pytest.raises(MachineError) as caught:
+        bench.run()
+    assert (caught.value.code, int(caught.value.exit_code)) == ("environment-not-writable", 3)
