@@ -10,7 +10,15 @@ from typing import Any
 
 from provision.gguf.tensor_types import BY_NAME
 
-_PACK = {"u8": (0, "<B"), "u32": (4, "<I"), "i32": (5, "<i"), "f32": (6, "<f"), "bool": (7, "<?"), "u64": (10, "<Q")}
+_PACK = {
+    "u8": (0, "<B"),
+    "u16": (2, "<H"),
+    "u32": (4, "<I"),
+    "i32": (5, "<i"),
+    "f32": (6, "<f"),
+    "bool": (7, "<?"),
+    "u64": (10, "<Q"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

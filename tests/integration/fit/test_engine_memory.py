@@ -16,11 +16,14 @@ import pytest
 from provision.fit.analytic import estimate
 from provision.fit.engine import CHILD, EngineMeter, HeaderOnDisk, Silence
 from provision.fit.types import Estimate, RunSettings
+from provision.gguf.header import joined
+from provision.gguf.reader import read_header
 from provision.gguf.shape import read_shape
+from provision.gguf.source import BytesSource
 from provision.gguf.tensor_types import TENSOR_TYPES
 from provision.processes import run_child
 from provision.units import MIB
-from tests.support.ggufs import write_sparse
+from tests.support.ggufs import header_bytes, write_sparse
 from tests.support.shapes import MODELS, Model, dense
 
 pytestmark = [
@@ -105,6 +108,22 @@ def test_a_header_with_a_hole_is_as_good_as_the_file(tmp_path: Path) -> None:
         assert measured(sparse, settings) == measured(path, settings)
         assert sparse.stat().st_blocks * 512 < 2 * MIB
     assert not sparse.exists()
+
+
+def test_a_split_is_probed_from_the_headers_of_its_parts(tmp_path: Path) -> None:
+    model = dense("split", "llama", layers=4, embd=1024, ff=3072, heads=16, kv_heads=8, vocab=8192)
+    size = -(-len(model.tensors) // 3)
+    headers = []
+    for index in range(3):
+        pairs = {"split.no": ("u16", index), "split.count": ("u16", 3), "split.tensors.count": ("i32", len(model.tensors))}
+        metadata = (model.metadata if index == 0 else {}) | pairs
+        data, file_bytes = header_bytes(metadata, model.tensors[index * size : (index + 1) * size])
+        headers.append(read_header(BytesSource(data, size_bytes=file_bytes)))
+    assert read_shape(joined(headers)).weight_bytes == read_shape(model.header()).weight_bytes
+    settings = RunSettings(n_ctx=4096)
+    whole = measured(write_sparse(tmp_path / "m.gguf", model.metadata, model.tensors), settings)
+    with HeaderOnDisk(headers, folder=tmp_path) as first:
+        assert measured(first, settings) == whole
 
 
 def test_a_model_the_engine_refuses_is_a_typed_silence(tmp_path: Path) -> None:
