@@ -18,6 +18,7 @@ from typing import Any
 
 from provision.fit.types import Estimate, RunSettings, Speed
 from provision.gguf.shape import ModelShape
+from provision.units import format_bytes
 
 # Share of the specified bandwidth that generation reaches on GPUs. The README of llama.cpp's quantize tool (0.5.0) measures 29
 # t/s with 15 GiB of F16 and 72 t/s with 4.6 GiB of Q4_K_M on one machine: smaller weights use the bandwidth less well.
@@ -75,7 +76,7 @@ def forecast(
     return Speed(
         low=round(1 / slow, 1),
         high=round(1 / fast, 1),
-        basis=f"{total / 1e9:.2f} GB{active} read per token, KV cache full to empty; {'; '.join(dict.fromkeys(bases))}",
+        basis=f"{format_bytes(total)}{active} read per token, KV cache full to empty; {'; '.join(dict.fromkeys(bases))}",
     )
 
 
