@@ -73,6 +73,7 @@ def test_when_range_is_ignored_one_stream_does_it(get: Getter) -> None:
         assert len(server.requests) == 1
 
 
+@pytest.mark.slow
 def test_an_interrupted_download_resumes_where_it_stopped(get: Getter) -> None:
     with serve_ranges(CONTENT) as server:
         server.fault = lambda number, start, stop: "status:503" if number >= 2 else None
@@ -131,6 +132,7 @@ def test_a_dead_mirror_leaves_the_work_to_the_other(get: Getter) -> None:
         assert done.sources == {alive.url: len(CONTENT)}
 
 
+@pytest.mark.slow
 def test_two_mirrors_share_the_work(get: Getter) -> None:
     content = noise(48 * MIB)
     with serve_ranges(content, bytes_per_s=8_000_000) as one, serve_ranges(content, bytes_per_s=8_000_000) as two:

@@ -70,24 +70,31 @@ FAULTS = [
     Fault(kind=Kind.STALL, at_byte=100_000, seconds=8),
     Fault(kind=Kind.STATUS, value=403),
     Fault(kind=Kind.STATUS, value=503),
-    Fault(kind=Kind.STATUS, value=429, seconds=1),
     Fault(kind=Kind.HTML),
     Fault(kind=Kind.GZIP),
     Fault(kind=Kind.GROWN, at_byte=5),
     Fault(kind=Kind.CHUNKED),
-    Fault(kind=Kind.NO_LENGTH),
     Fault(kind=Kind.RANGE_IGNORED),
     Fault(kind=Kind.HEAD_REFUSED, where="resolve"),
+    Fault(kind=Kind.NO_COMMIT, where="resolve"),
+    Fault(kind=Kind.UPPER_SHA, where="tree"),
+]
+# Waiting is what these are about.
+SLOW_FAULTS = [
+    Fault(kind=Kind.STATUS, value=429, seconds=1),
     Fault(kind=Kind.STATUS, where="resolve", value=503),
     Fault(kind=Kind.STATUS, where="resolve", value=429, seconds=1),
-    Fault(kind=Kind.NO_COMMIT, where="resolve"),
-    Fault(kind=Kind.NO_LINKED, where="resolve"),
     Fault(kind=Kind.STATUS, where="tree", value=503),
-    Fault(kind=Kind.UPPER_SHA, where="tree"),
+    Fault(kind=Kind.NO_LENGTH),
+    Fault(kind=Kind.NO_LINKED, where="resolve"),
 ]
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.where}-{fault.kind}{fault.value or ''}")
+@pytest.mark.parametrize(
+    "fault",
+    [*FAULTS, *(pytest.param(one, marks=pytest.mark.slow) for one in SLOW_FAULTS)],
+    ids=lambda fault: f"{fault.where}-{fault.kind}{fault.value or ''}",
+)
 def test_a_fault_on_the_way_costs_nothing_but_time(hub: RunningHub, settings: Settings, fault: Fault) -> None:
     hub.inject(replace(fault, skip=1) if fault.where == "cdn" else fault)
     (file,) = get(settings).files
@@ -130,6 +137,7 @@ def test_a_flipped_bit_on_a_mirror_is_mended_by_the_hub(hub: RunningHub, setting
             assert any(isinstance(event, Note) and mirror.url in event.message for event in events)
 
 
+@pytest.mark.slow
 def test_a_hub_that_is_down_is_exit_7(settings: Settings) -> None:
     with pytest.raises(TransferError):
         get(replace(settings, endpoint="http://127.0.0.1:9"))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from provision.cli.main import main
 from provision.errors import NotFoundError
 from provision.smoke.demo import demo_model_path
 from provision.units import MIB
@@ -65,10 +67,13 @@ def test_auto_takes_what_fit_would_choose(hub: RunningHub, tmp_path: Path) -> No
     ],
     ids=" ".join,
 )
-def test_wrong_options_are_exit_2(tmp_path: Path, words: list[str]) -> None:
-    ran = provision("fetch", "org/m-GGUF:Q8_0", "--json", *words, home=tmp_path, HF_ENDPOINT="http://127.0.0.1:9")
-    assert ran.exit_code == 2
-    assert ran.envelope["errors"][0]["hint"]
+def test_wrong_options_are_exit_2(
+    tmp_path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert main(["fetch", "org/m-GGUF:Q8_0", "--json", *words]) == 2
+    assert json.loads(capsys.readouterr().out)["errors"][0]["hint"]
 
 
 def test_people_read_what_happened(hub: RunningHub, tmp_path: Path) -> None:

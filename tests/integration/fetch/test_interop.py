@@ -86,6 +86,7 @@ def test_what_it_fetched_is_verified_and_used(hub: RunningHub, tmp_path: Path) -
     assert provision("verify", f"{REPO}:Q8_0", home=tmp_path).exit_code == 0
 
 
+@pytest.mark.slow
 def test_what_it_fetched_wrong_is_noticed_and_replaced(hub: RunningHub, tmp_path: Path) -> None:
     path = Path(python(DOWNLOAD.format(path="tiny-Q8_0.gguf"), tmp_path, HF_ENDPOINT=hub.url, HF_HUB_DISABLE_XET="1"))
     path.resolve().write_bytes(MODEL[:-1] + b"?")
