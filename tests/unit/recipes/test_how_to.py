@@ -1,5 +1,6 @@
 """The recipe printed in the how-to, in both languages, is one."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from provision.recipes.load import read_recipe
+from provision.recipes.schema import json_schema
 
 HOW_TO = Path(__file__).parents[3] / "docs/how-to"
 
@@ -23,3 +25,10 @@ def test_the_printed_recipe_is_valid(page: str, tmp_path: Path) -> None:
     assert recipe.select.quant == "Q4_K_M"
     assert recipe.model.repo == "Qwen/Qwen3-8B-GGUF"
     assert recipe.verify.questions
+
+
+def test_the_published_schema_is_that_of_the_code() -> None:
+    published = HOW_TO.parent / "reference" / "recipe.schema.json"
+    assert json.loads(published.read_text(encoding="utf-8")) == json_schema(), (
+        "provision recipe schema > docs/reference/recipe.schema.json"
+    )
