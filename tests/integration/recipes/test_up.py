@@ -143,7 +143,7 @@ class Running:
             )
 
     def wait_for(self, step: str) -> None:
-        """Until `step` has begun; for `fetch`, until bytes arrive."""
+        """Until `step` has begun; for `fetch`, until half the bytes are here."""
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             if self._reached(step):
@@ -155,9 +155,12 @@ class Running:
     def _reached(self, step: str) -> bool:
         lines = self.err.read_text(encoding="utf-8").splitlines()
         events = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
-        begun = any(event["event"] == "StepStarted" and event["step"] == step for event in events)
-        moving = any(event["event"] == "Progress" and event["unit"] == "bytes" and event["done"] > 0 for event in events)
-        return begun and (step != "fetch" or moving)
+        starts = [n for n, event in enumerate(events) if event["event"] == "StepStarted" and event["step"] == step]
+        since = events[starts[0] :] if starts else []
+        moving = any(
+            event["event"] == "Progress" and event["unit"] == "bytes" and 2 * event["done"] > event["total"] for event in since
+        )
+        return bool(starts) and (step != "fetch" or moving)
 
     def stop(self, number: int) -> int:
         os.killpg(self.process.pid, number)
@@ -183,7 +186,7 @@ def test_killed_at_any_step_it_goes_on_where_it_stopped(step: str, machine: Mach
         assert statuses(envelope)["fetch"] == "kept"
 
 
-def test_ctrl_c_says_so_and_keeps_what_arrived(machine: Machine, hub_root: Path, tmp_path: Path) -> None:
+def test_ctrl_c_says_so_and_leaves_nothing_half_written(machine: Machine, hub_root: Path, tmp_path: Path) -> None:
     with start_hub(hub_root, throttle_bytes_per_s=150_000) as hub:
         running = Running(machine, tmp_path / "run", REPO, HF_ENDPOINT=hub.url)
         running.wait_for("fetch")
@@ -191,7 +194,7 @@ def test_ctrl_c_says_so_and_keeps_what_arrived(machine: Machine, hub_root: Path,
         envelope = running.envelope()
     assert envelope["exit_code"] == 130
     assert envelope["errors"][0]["code"] == "interrupted"
-    assert list((machine.home / "hf").rglob("*.incomplete"))
+    assert not list((machine.home / "hf").rglob("snapshots/*/*"))
 
 
 @pytest.mark.slow
