@@ -24,7 +24,7 @@ from provision.engine.proof import prove
 from provision.engine.provenance import Installed, intact, read_installed, write_provenance
 from provision.engine.runpath import wanted_runpath
 from provision.engine.shell import shell_lines
-from provision.engine.staging import Stage, clean_stages, plan_moves, stage_engine
+from provision.engine.staging import Stage, clean_leftovers, keep_as_previous, plan_moves, stage_engine
 from provision.engine.types import Action, BuildPlan, InstallResult, InstallWish, Proof, WheelFile
 from provision.engine.vulkan_probe import probe_vulkan
 from provision.engine.wheelcache import cache_key
@@ -98,6 +98,7 @@ def install(
             message = "an earlier installation was killed while it changed this environment; undone"
             reporter(Note(level="warning", message=message))
             environment = inspect_environment(Path(python), environ=settings.environ)
+        clean_leftovers(environment)
         plan = make_plan(wish, host=host, settings=settings, python=python)
         key = cache_key(plan)
         for warning in plan.warnings:
@@ -160,7 +161,6 @@ def _obtain(work: Work, *, use_cache: bool, builder: Builder) -> tuple[WheelFile
 
 
 def _place(work: Work, environment: Environment, wheel: WheelFile, action: Action, made: Made, *, model: Path | None) -> Proof:
-    clean_stages(environment)
     started = time.monotonic()
     stage = stage_engine(
         wheel.path,
@@ -204,6 +204,4 @@ def _move_in(stage: Stage, environment: Environment) -> None:
     moves = plan_moves(stage, environment, backup=coming)
     coming.mkdir(parents=True)
     transaction.apply(moves, state_dir=environment.state_dir)
-    previous = environment.state_dir / "previous"
-    transaction.remove_tree(previous)
-    os.rename(coming, previous)
+    keep_as_previous(coming, environment)

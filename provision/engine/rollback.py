@@ -10,7 +10,7 @@ from typing import Any
 from provision.engine import transaction
 from provision.engine.environment import Environment, check_environment, inspect_environment
 from provision.engine.locks import one_at_a_time
-from provision.engine.staging import DISTRIBUTION, PACKAGE, engine_entries
+from provision.engine.staging import DISTRIBUTION, PACKAGE, clean_leftovers, engine_entries, keep_as_previous
 from provision.engine.transaction import Move, plan_move
 from provision.errors import ProvisionError
 from provision.events import Reporter, silent
@@ -23,6 +23,7 @@ def rollback(python: Path | None, *, settings: Settings, reporter: Reporter = si
     check_environment(environment, chosen=python is not None)
     with one_at_a_time(environment, reporter):
         transaction.recover(environment.state_dir)
+        clean_leftovers(environment)
         previous = environment.state_dir / "previous"
         before = _version(environment)
         site = previous / environment.platlib.relative_to(environment.prefix)
@@ -33,8 +34,7 @@ def rollback(python: Path | None, *, settings: Settings, reporter: Reporter = si
         coming = environment.state_dir / f"previous-{os.getpid()}"
         transaction.remove_tree(coming)
         transaction.apply(_moves(previous, environment, coming), state_dir=environment.state_dir)
-        transaction.remove_tree(previous)
-        os.rename(coming, previous)
+        keep_as_previous(coming, environment)
     now = _version(inspect_environment(Path(environment.python), environ=settings.environ))
     return {"before": before, "now": now, "python": environment.python}
 

@@ -47,10 +47,23 @@ def open_stage(environment: Environment) -> Path:
     return Path(tempfile.mkdtemp(prefix="stage-", dir=environment.state_dir))
 
 
-def clean_stages(environment: Environment) -> None:
-    """Remove what killed runs left; only folders of ours."""
+def clean_leftovers(environment: Environment) -> None:
+    """Remove what killed runs left of ours; a backup whose move was complete becomes the previous engine."""
     for left in environment.state_dir.glob("stage-*"):
         shutil.rmtree(left, ignore_errors=True)
+    relative = environment.platlib.relative_to(environment.prefix)
+    for left in environment.state_dir.glob("previous-*"):
+        if (left / relative / PACKAGE).is_dir():
+            keep_as_previous(left, environment)
+        else:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def keep_as_previous(backup: Path, environment: Environment) -> None:
+    """What a finished move put aside, where `--rollback` looks for it."""
+    previous = environment.state_dir / "previous"
+    shutil.rmtree(previous, ignore_errors=True)
+    os.rename(backup, previous)
 
 
 def wheel_requirements(wheel: Path) -> tuple[str, ...]:
