@@ -48,6 +48,12 @@ def main(argv: Sequence[str]) -> int:
     command = next((word for word in argv if not word.startswith("-")), "")
     try:
         outcome = make_app()(args=_split_joined(argv), prog_name="provision", standalone_mode=False)
+        if isinstance(outcome, Spoken):
+            return _speak(outcome, json_wanted=json_wanted)
+        if outcome == ExitCode.INTERRUPTED:
+            # Typer turns Ctrl-C inside a command into this number.
+            raise KeyboardInterrupt
+        return outcome if isinstance(outcome, int) else ExitCode.OK
     except ProvisionError as error:
         return _speak_failure(failed(command, error), json_wanted=json_wanted)
     except TyperException as error:
@@ -73,12 +79,6 @@ def main(argv: Sequence[str]) -> int:
         )
         result = Result(command=command, status="error", exit_code=ExitCode.BUG, errors=(item,))
         return _speak_failure(result, json_wanted=json_wanted)
-    if isinstance(outcome, Spoken):
-        return _speak(outcome, json_wanted=json_wanted)
-    if outcome == ExitCode.INTERRUPTED:
-        # Typer turns Ctrl-C inside a command into this number.
-        return _speak_failure(_interruption(command), json_wanted=json_wanted)
-    return outcome if isinstance(outcome, int) else ExitCode.OK
 
 
 def run() -> None:
@@ -118,6 +118,7 @@ def _speak(spoken: Spoken, *, json_wanted: bool) -> int:
     else:
         spoken.render(human_console(), spoken.result.data)
         _print_errors(spoken.result)
+    sys.stdout.flush()
     return int(spoken.result.exit_code)
 
 

@@ -22,3 +22,10 @@ def test_help_imports_nothing_heavy() -> None:
 def test_the_console_script_and_the_module_say_the_same() -> None:
     module = subprocess.run([sys.executable, "-m", "provision", "--version"], capture_output=True, text=True, check=True)
     assert module.stdout.startswith("provision ")
+
+
+def test_a_reader_that_leaves_early_hears_no_traceback() -> None:
+    code = f"{sys.executable} -m provision doctor --list --json | head -c 1 >/dev/null; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 1)
+    assert done.stderr == ""

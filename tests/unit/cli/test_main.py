@@ -19,7 +19,7 @@ def speak(console: Any, data: Any) -> None:
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch) -> None:
     def good(name: str, json: JsonOption = False) -> Spoken:
-        return Spoken(result=Result(command="good", data={"name": name}), render=speak)
+        return Spoken(result=Result(command="good", data={"name": name}), render=lambda console, data: speak(console, data))
 
     def partial(json: JsonOption = False) -> Spoken:
         item = ErrorItem(code="half", message="half of it", hint="provision good x")
@@ -83,6 +83,16 @@ def test_a_bug_shows_its_traceback_on_stderr_only(capsys: pytest.CaptureFixture[
     spoken = capsys.readouterr()
     assert "Traceback" in spoken.err
     assert "Traceback" not in spoken.out
+
+
+@pytest.mark.usefixtures("commands")
+def test_a_renderer_that_fails_is_a_bug_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def broken(console: Any, data: Any) -> None:
+        raise KeyError("no such key")
+
+    monkeypatch.setattr(f"{__name__}.speak", broken)
+    assert boundary.main(["good", "you"]) == ExitCode.BUG
+    assert "a bug in provision" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("commands")
