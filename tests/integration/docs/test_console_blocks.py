@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.hub import start_hub
+from tests.support.quickstarted import engine_provenance, give_wheel
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -44,6 +45,7 @@ def hub_url(tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def environment(tmp_path: Path, hub_url: str) -> dict[str, str]:
+    give_wheel(tmp_path / "provision", engine_provenance())
     own = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "PROVISION_", "XDG_"))}
     return own | {
         "HOME": str(tmp_path / "home"),
@@ -84,7 +86,16 @@ def test_every_command_of_the_page_works(page: Path, environment: dict[str, str]
     folder.mkdir()
     for command in commands(page):
         line = shell_line(command, environment)
+        # Whoever types `provision chat MODEL` goes on typing; here that is one question on stdin.
+        typed = "What is the capital of France?\n"
         done = subprocess.run(
-            ["bash", "-c", line], env=environment, cwd=folder, capture_output=True, text=True, timeout=900, check=False
+            ["bash", "-c", line],
+            env=environment,
+            cwd=folder,
+            input=typed,
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
         )
         assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
-import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.commands import Ran, provision
+from tests.support.quickstarted import engine_provenance, give_wheel
 
 PIP = {key: value for key, value in os.environ.items() if key.startswith("PIP_")}
 REPO = "team/demo-GGUF"
@@ -40,25 +39,14 @@ class Machine:
 
 @pytest.fixture(scope="session")
 def provenance() -> dict[str, Any]:
-    """What provision wrote about the engine it put into this environment."""
-    site = Path(sysconfig.get_paths()["platlib"])
-    for path in site.glob("llama_cpp_python-*.dist-info/provision.json"):
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return found
-    pytest.skip("the engine of this environment was not installed by provision: run ./scripts/quickstart first")
+    return engine_provenance()
 
 
 @pytest.fixture
 def machine(tmp_path: Path, provenance: dict[str, Any]) -> Machine:
-    wheel = Path(provenance["wheel"]["path"])
-    if not wheel.is_file():
-        pytest.skip(f"the wheel of this engine is gone from the wheel cache ({wheel}): run ./scripts/quickstart")
     home = tmp_path / "home"
-    store = home / "provision" / "wheels" / provenance["key"]
-    store.mkdir(parents=True)
-    for name in (wheel.name, "wheel.json"):
-        shutil.copy(wheel.parent / name, store / name)
-    return Machine(home=home, wheel=store / wheel.name, environ={**PIP, "HF_HOME": str(home / "hf")})
+    wheel = give_wheel(home / "provision", provenance)
+    return Machine(home=home, wheel=wheel, environ={**PIP, "HF_HOME": str(home / "hf")})
 
 
 @pytest.fixture
