@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -99,6 +100,7 @@ def _install(session: Session, wish: InstallWish, *, dry_run: bool) -> Spoken:
     from provision.engine.install import install as run
     from provision.engine.types import plan_to_data
     from provision.host.probe import probe_host
+    from provision.recipes.uses import note_deployment
 
     host = probe_host(session.settings, python=wish.python, reporter=session.reporter)
     if dry_run:
@@ -114,6 +116,9 @@ def _install(session: Session, wish: InstallWish, *, dry_run: bool) -> Spoken:
         }
         return Spoken(result=Result(command="install", data=data), render=_render_plan)
     result = run(wish, host=host, settings=session.settings, reporter=session.reporter)
+    if result.wheel is not None:
+        environment = wish.python or Path(sys.executable)
+        note_deployment(session.settings, python=environment, recipe="the engine", sha256=[result.wheel.sha256])
     return Spoken(result=Result(command="install", data=result.to_data()), render=_render)
 
 

@@ -14,6 +14,7 @@ from provision.models.names import parse_name
 from provision.recipes.rooms import Data, Looked, Rooms
 from provision.recipes.schema import Recipe
 from provision.recipes.up import model_path
+from provision.recipes.uses import note_deployment
 from provision.settings import Settings
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def real_rooms(settings: Settings, *, python: Path | None, reporter: Reporter) -
             plan, lines = plan_install(wish, host=host, settings=own)
             said = {"backend": plan.backend, "engine_version": plan.engine_version, "action": "planned"}
             return {**said, "plan": plan_to_data(plan, lines)}
-        return install(wish, host=host, settings=own, reporter=reporter).to_data()
+        return _noted(install(wish, host=host, settings=own, reporter=reporter).to_data(), settings, executable)
 
     def adopt(recipe: Recipe, host: Host, wheel: Path) -> Data:
         from provision.engine.install import install, make_plan
@@ -58,7 +59,7 @@ def real_rooms(settings: Settings, *, python: Path | None, reporter: Reporter) -
         plan = make_plan(wish, host=host, settings=own, python=str(executable))
         # Under this machine's own key, so that `install` takes it from the cache, proves it and moves it in as any other.
         store_wheel(wheel, settings.provision_home / "wheels", cache_key(plan))
-        return install(wish, host=host, settings=own, reporter=reporter).to_data()
+        return _noted(install(wish, host=host, settings=own, reporter=reporter).to_data(), settings, executable)
 
     def fit_model(target: str, recipe: Recipe, host: Host, *, quant: str | None) -> Data:
         from provision.fit.service import fit
@@ -111,6 +112,14 @@ def real_rooms(settings: Settings, *, python: Path | None, reporter: Reporter) -
         ).to_data()
 
     return Rooms(doctor=doctor, install=install_engine, adopt=adopt, fit=fit_model, fetch=fetch_model, smoke=smoke)
+
+
+def _noted(installed: Data, settings: Settings, executable: Path) -> Data:
+    """Leave a note that this environment lives from that wheel, so that `cache gc` keeps it."""
+    wheel = installed.get("wheel")
+    if wheel:
+        note_deployment(settings, python=executable, recipe="the engine", sha256=[wheel["sha256"]])
+    return installed
 
 
 def _install_wish(recipe: Recipe, settings: Settings, executable: Path) -> tuple[InstallWish, Settings]:
