@@ -19,14 +19,13 @@ from provision.smoke.calibration import calibrate
 from provision.smoke.deaths import diagnose_death
 from provision.smoke.enginelog import read_load_log
 from provision.smoke.filechecks import shards
+from provision.smoke.service import CPU_ONLY
 from provision.smoke.thresholds import MAX_SPEED_CV
 
 _CHILD = Path(__file__).parent / "children" / "bench.py"
 Side = Literal["cpu", "gpu"]
 # A context for the tests and nothing more: a larger one costs memory, not speed. n_batch takes the whole prompt at once.
 _SIZES = {"n_ctx": 1024, "n_batch": 512, "n_ubatch": 512}
-# With no layer offloaded, a GPU build still sends large batches to the GPU unless told otherwise (llama.cpp op_offload).
-_CPU_ONLY = {"n_gpu_layers": 0, "offload_kqv": False, "op_offload": False}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +100,7 @@ def plan_cases(models: Sequence[Path], wish: BenchWish, llama_kwargs: Mapping[st
         kwargs = {**llama_kwargs, **_SIZES}
         kwargs["n_ctx"] = max(_SIZES["n_ctx"], wish.n_prompt + 1, wish.n_generate + 1)
         if side == "cpu":
-            kwargs |= _CPU_ONLY
+            kwargs |= CPU_ONLY
         elif side == "gpu" and not kwargs.get("n_gpu_layers"):
             kwargs["n_gpu_layers"] = -1
         if count is not None:

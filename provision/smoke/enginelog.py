@@ -10,7 +10,8 @@ _OFFLOADED = re.compile(r"load_tensors: offloaded (\d+)/(\d+) layers to GPU")
 _BUFFER = re.compile(
     r"^\s*\w+:\s+(\S+)\s+(model buffer|KV buffer|RS buffer|compute buffer|output buffer) size =\s+([\d.]+) MiB", re.MULTILINE
 )
-_DEVICE = re.compile(r"using device (\S+) \((.*?)\)")
+# The name may hold brackets of its own: `Vulkan0 (llvmpipe (LLVM 15.0.6, 256 bits)) (unknown id) - 2048 MiB free`.
+_DEVICE = re.compile(r"using device (\S+) \((.*)\) \([^()]*\) - \d+ MiB free")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

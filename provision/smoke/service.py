@@ -30,6 +30,8 @@ from provision.smoke.types import Check, Prediction, ProfileName, Question, Smok
 _CHILD = Path(__file__).parent / "children" / "measure.py"
 _DEFAULT_CTX = 2048
 _Q8_0, _Q4_0, _F16 = 8, 2, 1  # enum ggml_type, ggml 0.25.3
+# With no layer offloaded, a GPU build still sends large batches and the KV cache to the GPU unless told otherwise.
+CPU_ONLY = {"n_gpu_layers": 0, "offload_kqv": False, "op_offload": False}
 _SLOWEST_LOAD_BYTES_PER_S = 20e6
 
 
@@ -237,7 +239,7 @@ def _variants(bench: _Bench, request: Mapping[str, Any], base: ChildOutcome, rep
             ("KV q4_0", {"flash_attn": True, "type_k": _Q4_0, "type_v": _Q4_0}, kwargs.get("type_k") == _Q4_0),
         ]
     if offloaded:
-        plans.append(("CPU only", {"n_gpu_layers": 0}, True))
+        plans.append(("CPU only", CPU_ONLY, True))
     if _quantized_kv(kwargs):
         # The deployment itself is quantized: the plain cache is what it is compared with, under the limits of its own type.
         name = "KV q4_0" if kwargs.get("type_k") == _Q4_0 else "KV q8_0"

@@ -62,8 +62,11 @@ def _smoke_on_the_device(python: Path, settings: Settings) -> None:
     checks = {check.id: check for check in result.checks}
     assert result.device is not None
     assert result.device.startswith("Vulkan0 (llvmpipe")
+    assert result.device.count("(") == result.device.count(")")
     assert result.offloaded_layers == checks["B2-offloaded"].threshold == 5
     assert [checks[name].status for name in ("B1-device", "B2-offloaded", "C7-cpu-only")] == ["pass"] * 3
+    # Exactly equal logits would mean that the CPU's run was computed on the device too.
+    assert checks["C7-cpu-only"].value != 0.0
     assert result.verdict != "fail", [(check.id, check.summary) for check in result.failed]
     assert result.known_right == result.known_asked
 

@@ -33,5 +33,10 @@ def test_a_cpu_build_says_nothing_of_offloading() -> None:
     assert (log.offloaded, log.layers, log.gpu_bytes) == (None, None, 0)
 
 
+def test_a_device_name_with_brackets_of_its_own() -> None:
+    line = "load: using device Vulkan0 (llvmpipe (LLVM 15.0.6, 256 bits)) (unknown id) - 2048 MiB free\n"
+    assert read_load_log(line).gpu_names == {"Vulkan0": "llvmpipe (LLVM 15.0.6, 256 bits)"}
+
+
 def test_an_empty_log_knows_nothing() -> None:
     assert read_load_log("").total_bytes is None
