@@ -14,6 +14,8 @@ from provision.result import ErrorItem, Result
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from provision.recipes.rooms import Rooms
+
 BundleArgument = Annotated[str, typer.Argument(metavar="BUNDLE", help="A bundle's folder or its .tar file.")]
 
 
@@ -57,6 +59,9 @@ def create(
 
         python = Path(sys.executable)
         rooms = real_rooms(session.settings, python=python, reporter=session.reporter)
+        if dry_run:
+            # Nothing is locked yet, and locking would install: what can be told without changing anything is the plan of `up`.
+            return _plan_of_up(source, output, rooms)
         report, made = lock_deployment(
             understand(source), rooms=rooms, python=python, settings=session.settings, reporter=session.reporter
         )
@@ -81,6 +86,17 @@ def create(
         "size_bytes": size,
     }
     return Spoken(result=Result(command="bundle", data=data), render=_render_create)
+
+
+def _plan_of_up(source: str, output: str, rooms: Rooms) -> Spoken:
+    from provision.recipes.target import understand
+    from provision.recipes.up_plan import plan_up
+
+    planned = plan_up(understand(source), rooms=rooms)["plan"]
+    rows = [{"what": f"{step['name']}: {step['summary']}", "size_bytes": None} for step in planned]
+    rows.append({"what": "then locked, and packed with provision, its requirements and pip", "size_bytes": None})
+    data = {"path": output, "target": None, "plan": rows}
+    return Spoken(result=Result(command="bundle", data=data), render=_render_plan)
 
 
 def verify(path: BundleArgument, json: JsonOption = False, progress: ProgressOption = "auto") -> Spoken:
@@ -138,10 +154,10 @@ def _render_create(console: Console, data: Mapping[str, Any]) -> None:
 def _render_plan(console: Console, data: Mapping[str, Any]) -> None:
     from provision.units import format_bytes
 
-    console.print(f"plan for {data['path']} ({data['target']}); nothing was written", markup=False)
+    console.print(f"plan for {data['path']}; nothing was changed", markup=False)
     for row in data["plan"]:
-        size = format_bytes(row["size_bytes"]) if row["size_bytes"] is not None else "size known after download"
-        console.print(f"  {row['what']:<44} {size}", markup=False, soft_wrap=True)
+        size = format_bytes(row["size_bytes"]) if row["size_bytes"] is not None else ""
+        console.print(f"  {row['what']:<44} {size}".rstrip(), markup=False, soft_wrap=True)
 
 
 def _render_verify(console: Console, data: Mapping[str, Any]) -> None:

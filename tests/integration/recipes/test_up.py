@@ -206,3 +206,10 @@ def test_two_at_once_both_arrive(machine: Machine, hub_root: Path, tmp_path: Pat
         sent = hub.log.body_bytes()
     assert verdicts == ["pass", "pass"]
     assert sent < 1.9 * size, "the second waits for the first instead of fetching everything again"
+
+
+def test_the_plan_of_a_bundle_changes_nothing(machine: Machine, tmp_path: Path) -> None:
+    envelope = machine.json("bundle", "create", "demo", "--output", tmp_path / "b", "--dry-run")
+    assert any("llama-cpp-python" in row["what"] for row in envelope["data"]["plan"])
+    assert not (tmp_path / "b").exists()
+    assert not (machine.home / "provision" / "uses").exists()
