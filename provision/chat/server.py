@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -206,7 +206,11 @@ def tell_supervisor(environ: Mapping[str, str], message: str) -> None:
         channel.sendall(message.encode())
 
 
-def wait_for_signal(server: RunningServer) -> None:
-    """Block until the server ends; SIGINT and SIGTERM end it cleanly, the second one at once."""
+def wait_for_signal(server: RunningServer, *, announce: Callable[[], None]) -> None:
+    """Block until the server ends; SIGINT and SIGTERM end it cleanly, the second one at once.
+
+    `announce` is called once signals are heard: whoever reads that we are ready may send one at once.
+    """
     with interrupts_stop(server.stop, server.abort):
+        announce()
         server.wait()

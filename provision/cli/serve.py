@@ -140,9 +140,12 @@ def _serve(plan: ServerPlan, session: Session, *, python: Path, as_json: bool) -
             "reasons": list(plan.reasons),
             "snippets": shown,
         }
-        _announce(data, as_json=as_json)
-        tell_supervisor(environ, "READY=1")
-        wait_for_signal(server)
+
+        def announce() -> None:
+            _announce(data, as_json=as_json)
+            tell_supervisor(environ, "READY=1")
+
+        wait_for_signal(server, announce=announce)
         failure = server.failure()
         if failure is not None:
             raise failure
