@@ -8,6 +8,7 @@ import os
 import random
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,8 +75,23 @@ CONFIG = """
 events {{ worker_connections 256; }}
 http {{ access_log off; sendfile on; client_body_temp_path {folder}/t1; proxy_temp_path {folder}/t2;
   fastcgi_temp_path {folder}/t3; uwsgi_temp_path {folder}/t4; scgi_temp_path {folder}/t5; gzip on; gzip_types *;
-  server {{ listen 127.0.0.1:{port}; limit_rate 8m; location / {{ root {folder}/served/; try_files /model.bin =404; }} }} }}
+  server {{ listen 127.0.0.1:{port}; limit_rate 2m; location / {{ root {folder}/served/; try_files /model.bin =404; }} }} }}
 """
+
+
+def kill_after_a_piece(words: list[str], home: Path, **environ: str) -> None:
+    """Run until the journal has recorded a piece, then SIGKILL: at 2 MiB/s per connection the rest takes seconds."""
+    env = private_environ(home, **environ)
+    process = subprocess.Popen([sys.executable, "-m", "provision", *words], env=env, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 30
+    while not any(
+        b'"piece"' in line for path in home.rglob("*-journal.incomplete") for line in path.read_bytes().splitlines()[1:]
+    ):
+        assert process.poll() is None, "it ended before it had recorded a piece"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.kill()
+    process.wait(timeout=20)
 
 
 def test_through_nginx_killed_and_resumed(tmp_path: Path) -> None:
@@ -97,11 +113,11 @@ def test_through_nginx_killed_and_resumed(tmp_path: Path) -> None:
     ):
         hub._world.cdn_url = f"http://127.0.0.1:{port}"
         words = ["fetch", f"{REPO}:Q8_0", "--json", "--connections", "2"]
-        with pytest.raises(subprocess.TimeoutExpired):
-            provision(*words, home=tmp_path / "home", HF_ENDPOINT=hub.url, timeout_s=1.7, PYTHONUNBUFFERED="1")
+        kill_after_a_piece(words, tmp_path / "home", HF_ENDPOINT=hub.url)
         ran = provision(*words, home=tmp_path / "home", HF_ENDPOINT=hub.url)
         assert ran.exit_code == 0, ran.stdout + ran.stderr
         (file,) = ran.data["files"]
+        assert file["action"] == "resumed"
         assert hashlib.sha256(Path(file["local_path"]).read_bytes()).hexdigest() == file["sha256"]
         assert hub.log.all(face="cdn") == []
 
