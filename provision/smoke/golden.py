@@ -1,42 +1,74 @@
 """Golden fingerprints: likelihoods and best tokens of fixed passages, stored once and compared later, on any machine.
 
 Local damage (noise in one tensor) passes every known answer; only the file's hash and the *values* of logits show it.
+A fingerprint is a small dictionary of plain values, at home in JSON and in TOML: `fingerprint` takes it from a measurement,
+`compare` judges another one by it with the tolerances it states, `save` and `load` keep it in a file of its own.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from provision.errors import UsageError
-from provision.smoke.thresholds import GOLDEN_NLL_OTHER, GOLDEN_NLL_SAME, GOLDEN_OTHER, GOLDEN_QUANTIZED_KV, GOLDEN_SAME
+from provision.smoke.thresholds import GOLDEN, GOLDEN_TIE, GoldenLimit
 from provision.smoke.types import Check, Status
 
-SCHEMA = 1
-MIN_TOP1 = {True: (0.98, 0.90), False: (0.95, 0.85)}
-"""Share of equal best tokens that passes, and below which it fails, on the same and on another setting."""
+SCHEMA = 2
+_HINT = "store one first: provision chat MODEL --smoke --save-golden FILE"
 
 
-def fingerprint(answer: Mapping[str, Any], *, setting: str, sha256: str | None) -> dict[str, Any]:
-    """The fingerprint of one measurement. `setting` names what may change the last digits: device, flash attention, KV type."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Passage:
+    """One passage: mean negative log likelihood in nats per token over `tokens` ids, and raw logits `best[position][id]`."""
+
+    name: str
+    tokens: int
+    ids_sha256: str
+    nll: float
+    best: tuple[dict[int, float], ...]
+
+
+def fingerprint(answer: Mapping[str, Any], *, setting: str, sha256: str | None) -> dict[str, Any] | None:
+    """The fingerprint of what the measuring child answered; None when its logits were not finite or its texts too short.
+
+    `setting` names what may change the last digits: device, flash attention, KV type. Plain strings, numbers and lists only,
+    no None, so that it can be stored as TOML as it is; the same measurement gives the same bytes.
+    """
+    passages = [one for one in answer.get("passages") or () if "fingerprint" in one]
+    if not passages or len(passages) < len(answer["passages"]):
+        return None
     return {
-        "provision_golden": SCHEMA,
-        "model": answer.get("metadata", {}).get("general.name"),
+        "schema": SCHEMA,
         "model_bytes": answer["model_bytes"],
-        "sha256": sha256,
         "n_vocab": answer["n_vocab"],
+        **({"sha256": sha256} if sha256 else {}),
         "engine_version": answer["engine_version"],
         "cpu": hashlib.sha256(" ".join(sorted(answer["cpu_flags"])).encode()).hexdigest()[:16],
         "setting": setting,
-        "passages": [
-            {"name": one["name"], "tokens": one["tokens"], "nll": round(one["nll"], 5), "top": one["top"]}
-            for one in answer["passages"]
-            if "nll" in one
+        "passages": [_passage_data(one["name"], one["fingerprint"]) for one in passages],
+        "tolerances": {name: limit.to_data() for name, limit in GOLDEN.items()},
+    }
+
+
+def _passage_data(name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    ids = " ".join(str(token) for token in facts["ids"])
+    return {
+        "name": name,
+        "tokens": len(facts["ids"]),
+        "ids_sha256": hashlib.sha256(ids.encode()).hexdigest()[:16],
+        "nll": round(facts["nll"], 5),
+        # One position per line, `token=logit` from the best downwards: short enough to read in a lock file.
+        "best": [
+            " ".join(f"{token}={logit:.4f}" for token, logit in zip(one["ids"], one["logits"], strict=True))
+            for one in facts["best"]
         ],
     }
 
@@ -60,78 +92,119 @@ def save(path: Path, golden: Mapping[str, Any]) -> None:
 
 def load(path: Path) -> Mapping[str, Any]:
     """A stored fingerprint; raises UsageError (`bad-golden`) for anything else."""
-    hint = "store one first: provision chat MODEL --smoke --save-golden FILE"
     try:
         golden = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UsageError(f"no such fingerprint: {path}", code="bad-golden", hint=hint) from None
+        raise UsageError(f"no such fingerprint: {path}", code="bad-golden", hint=_HINT) from None
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path} is not a fingerprint: {error}", code="bad-golden", hint=hint) from None
-    if not isinstance(golden, dict) or golden.get("provision_golden") != SCHEMA or not isinstance(golden.get("passages"), list):
-        raise UsageError(f"{path} is not a fingerprint of schema {SCHEMA}", code="bad-golden", hint=hint)
+        raise UsageError(f"{path} is not a fingerprint: {error}", code="bad-golden", hint=_HINT) from None
+    if not isinstance(golden, dict):
+        raise UsageError(f"{path} is not a fingerprint", code="bad-golden", hint=_HINT)
+    check_shape(golden, where=str(path))
     return golden
 
 
-def compare(golden: Mapping[str, Any], now: Mapping[str, Any]) -> list[Check]:
-    """C8: the same passages gave the same likelihoods, best tokens and logit values as when the fingerprint was taken."""
-    if golden["n_vocab"] != now["n_vocab"] or golden["model_bytes"] != now["model_bytes"]:
-        return [
-            Check(
-                id="C8-golden",
-                status="fail",
-                summary=f"the fingerprint is of another model or quant ({golden.get('model')}, {golden['model_bytes']} bytes)",
-                value=now["model_bytes"],
-                threshold=golden["model_bytes"],
-                remedy="store one of this model: provision chat MODEL --smoke --save-golden FILE",
-            )
-        ]
-    same = all(golden.get(key) == now[key] for key in ("setting", "cpu", "engine_version"))
-    known = {one["name"]: one for one in golden["passages"]}
-    pairs = [(known[one["name"]], one) for one in now["passages"] if one["name"] in known]
-    pairs = [(old, new) for old, new in pairs if old["tokens"] == new["tokens"]]
-    if not pairs:
-        summary = "the passages are tokenized differently now: another tokenizer or template"
-        return [Check(id="C8-golden", status="fail", summary=summary, value=0, threshold=1, remedy="provision verify MODEL")]
-    figures = [_distance(old, new) for old, new in pairs]
-    return [
-        _judge(
-            figures,
-            same=same,
-            setting=golden["setting"],
-            quantized_kv=not all("KV f16" in one["setting"] for one in (golden, now)),
+def check_shape(golden: Mapping[str, Any], *, where: str) -> None:
+    """Refuse what is not a fingerprint of this schema, `where` it was found: UsageError (`bad-golden`)."""
+    try:
+        if golden["schema"] != SCHEMA:
+            raise ValueError(f"its schema is {golden['schema']!r}, not {SCHEMA}")
+        for key, kind in (("model_bytes", int), ("n_vocab", int), ("engine_version", str), ("cpu", str), ("setting", str)):
+            if not isinstance(golden[key], kind):
+                raise TypeError(f"{key} is {golden[key]!r}")
+        if not _passages(golden):
+            raise ValueError("it has no passages")
+        for name in GOLDEN:
+            GoldenLimit.from_data(golden["tolerances"][name])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        what = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
+        raise UsageError(f"{where} is not a fingerprint: {what}", code="bad-golden", hint=_HINT) from None
+
+
+def compare(known: Mapping[str, Any], now: Mapping[str, Any]) -> Check:
+    """C8: the same passages give the same likelihoods, best tokens and logit values as when `known` was taken.
+
+    Strict when device, settings, CPU and engine are the same; otherwise within the tolerances that `known` states. Both are
+    fingerprints; raises UsageError (`bad-golden`) for anything else.
+    """
+    check_shape(known, where="the stored fingerprint")
+    if known["n_vocab"] != now["n_vocab"] or known["model_bytes"] != now["model_bytes"]:
+        return Check(
+            id="C8-golden",
+            status="fail",
+            summary=f"the fingerprint is of another model or quant ({known['model_bytes']} bytes of weights)",
+            value=now["model_bytes"],
+            threshold=known["model_bytes"],
+            remedy=_HINT,
         )
+    before = {one.name: one for one in _passages(known)}
+    pairs = [(before[one.name], one) for one in _passages(now) if one.name in before]
+    pairs = [(old, new) for old, new in pairs if old.tokens == new.tokens]
+    if not pairs:
+        return Check(id="C8-golden", status="skip", summary="the fingerprint holds no passage measured here: other contexts")
+    if any(old.ids_sha256 != new.ids_sha256 for old, new in pairs):
+        summary = "the passages are tokenized differently now: another tokenizer or template"
+        return Check(id="C8-golden", status="fail", summary=summary, value=0, threshold=1, remedy="provision verify MODEL")
+    figures = [_distance(old, new) for old, new in pairs]
+    same = all(known[key] == now[key] for key in ("setting", "cpu", "engine_version"))
+    kind = "same" if same else "other" if all("KV f16" in one["setting"] for one in (known, now)) else "quantized_kv"
+    limit = GoldenLimit.from_data(known["tolerances"][kind])
+    origin = "same setting" if same else f"taken on {known['setting']}, engine {known['engine_version']}"
+    return _judge(figures, limit, origin=origin)
+
+
+def not_compared() -> Check:
+    """C8 where there is nothing to compare: logits that are not numbers, or passages too short for this tokenizer."""
+    return Check(id="C8-golden", status="skip", summary="not compared: no likelihoods could be measured")
+
+
+def _passages(golden: Mapping[str, Any]) -> list[_Passage]:
+    return [
+        _Passage(
+            name=str(one["name"]),
+            tokens=int(one["tokens"]),
+            ids_sha256=str(one["ids_sha256"]),
+            nll=float(one["nll"]),
+            best=tuple(_best(line) for line in one["best"]),
+        )
+        for one in golden["passages"]
     ]
 
 
-def _distance(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[float, float, float]:
-    """(NMSE over logits known on both sides, difference of NLL, share of equal best tokens)."""
+def _best(line: str) -> dict[int, float]:
+    found = {int(token): float(logit) for token, _, logit in (pair.partition("=") for pair in line.split())}
+    if len(found) < 2 or not all(math.isfinite(logit) for logit in found.values()):
+        raise ValueError(f"{line!r} does not name two tokens and their logits")
+    return found
+
+
+def _distance(old: _Passage, new: _Passage) -> tuple[float, float, float]:
+    """(NMSE over logits known on both sides, difference of NLL, share of equal best tokens where one stood out)."""
     squared = reference = 0.0
-    equal = 0
-    for before, after in zip(old["top"], new["top"], strict=True):
-        equal += before["ids"][0] == after["ids"][0]
-        values = dict(zip(after["ids"], after["logits"], strict=True))
-        for token, logit in zip(before["ids"], before["logits"], strict=True):
+    clear = equal = 0
+    for before, after in zip(old.best, new.best, strict=False):
+        first, second = sorted(before.values(), reverse=True)[:2]
+        if first - second >= GOLDEN_TIE:
+            clear += 1
+            equal += max(before, key=before.__getitem__) == max(after, key=after.__getitem__)
+        for token, logit in before.items():
             reference += logit * logit
-            # A token that left the best five lies below the fifth: that is the least it can differ by.
-            squared += (values.get(token, min(values.values())) - logit) ** 2
-    return squared / max(reference, 1e-30), abs(new["nll"] - old["nll"]), equal / max(1, len(old["top"]))
+            # A token that left the best ones lies below the last of them: that is the least it can differ by.
+            squared += (after.get(token, min(after.values())) - logit) ** 2
+    return squared / max(reference, 1e-30), abs(new.nll - old.nll), equal / clear if clear else 1.0
 
 
-def _judge(figures: list[tuple[float, float, float]], *, same: bool, setting: str, quantized_kv: bool) -> Check:
+def _judge(figures: Sequence[tuple[float, float, float]], limit: GoldenLimit, *, origin: str) -> Check:
     nmse, nll, top1 = max(f[0] for f in figures), max(f[1] for f in figures), min(f[2] for f in figures)
-    nll_limit = GOLDEN_NLL_SAME if same else GOLDEN_NLL_OTHER
-    limits = GOLDEN_SAME if same else GOLDEN_QUANTIZED_KV if quantized_kv else GOLDEN_OTHER
-    top_pass, top_fail = MIN_TOP1[same]
-    good = nmse <= limits.warn and nll <= nll_limit and top1 >= top_pass
-    bad = nmse > limits.fail or top1 < top_fail or nll > 10 * nll_limit
-    status: Status = "pass" if good else "fail" if bad else "warn"
-    origin = "same setting" if same else f"from elsewhere: {setting}"
+    good = nmse <= limit.nmse and nll <= limit.nll and top1 >= limit.top1
+    bad = nmse > limit.nmse_fail or nll > limit.nll_fail or top1 < limit.top1_fail
+    status: Status = "fail" if bad else "pass" if good else "warn"
     return Check(
         id="C8-golden",
         status=status,
-        summary=f"{'as' if good else 'unlike'} the stored fingerprint ({origin}): "
+        summary=f"{'as' if status == 'pass' else 'unlike'} the stored fingerprint ({origin}): "
         f"logits NMSE {nmse:.1e}, likelihood differs by {nll:.4f}, same best token {100 * top1:.0f} %",
         value=float(f"{nmse:.4g}"),
-        threshold=limits.warn,
-        remedy=None if good else "file or engine changed: provision verify MODEL, then provision doctor",
+        threshold=limit.nmse,
+        remedy=None if status == "pass" else "file or engine changed: provision verify MODEL, then provision doctor",
     )

@@ -19,6 +19,7 @@ DEMO_NAME = "Provision Demo"
 class Profile:
     """How much a profile measures. `variants` are further loads of the model with one setting changed."""
 
+    name: ProfileName
     questions: int | None
     passages: int | None
     n_single: int
@@ -38,16 +39,19 @@ class Profile:
 
 PROFILES: Mapping[ProfileName, Profile] = {
     "quick": Profile(
+        name="quick",
         questions=3, passages=1, n_single=24, single_limit_s=2, max_logits=12_000_000, answer_limit_s=10, n_prompt=128,
         n_generate=32, repetitions=1, speed_limit_s=3, needle_tokens=0, variants=False,
         base_timeout_s=300, hash_limit_bytes=512 * 1024**2,
     ),
     "full": Profile(
+        name="full",
         questions=None, passages=None, n_single=64, single_limit_s=10, max_logits=30_000_000, answer_limit_s=60, n_prompt=512,
         n_generate=64, repetitions=3, speed_limit_s=20, needle_tokens=4096, variants=True,
         base_timeout_s=1200, hash_limit_bytes=None,
     ),
     "deep": Profile(
+        name="deep",
         questions=None, passages=None, n_single=192, single_limit_s=60, max_logits=60_000_000, answer_limit_s=180, n_prompt=512,
         n_generate=128, repetitions=5, speed_limit_s=None, needle_tokens=16384, variants=True,
         base_timeout_s=7200, hash_limit_bytes=None,

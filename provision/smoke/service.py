@@ -6,7 +6,6 @@ import re
 import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -84,39 +83,54 @@ def run_smoke(
         hash_limit_bytes=chosen.hash_limit_bytes,
         reporter=reporter,
     )
-    is_demo = file.name == DEMO_NAME
-    if is_demo and known is None:
-        known = _shipped_golden(model.name)
     asked = tuple(questions) if questions is not None else known_questions(chosen)
-    kwargs = {"n_ctx": _DEFAULT_CTX, **llama_kwargs}
     bench = _Bench(model=model, python=python, settings=settings, profile=chosen, size_bytes=file.size_bytes)
-    reporter(Progress(task="smoke", label=f"smoke test ({profile}): measuring", done=1, total=None, unit="steps"))
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="provision-smoke-")))
-        request = {**measure_request(chosen, asked, is_demo=is_demo), "llama_kwargs": kwargs}
-        if chosen.variants:
-            request["logits_path"] = str(folder / "logits.npz")
+    got = _measure(bench, file, asked, {"n_ctx": _DEFAULT_CTX, **llama_kwargs}, reporter)
+    if known is None and got.is_demo:
+        known = _shipped_golden(model.name)
+    result = _result(model, got, known, prediction=predict(plan), require_gpu=require_gpu, profile=profile)
+    if chosen.variants and got.death is None:
+        calibrate(model, {**got.outcome.answer, "tg": got.outcome.answer["speed"]["tg"]}, home=settings.provision_home)
+    if save_golden is not None and result.fingerprint is not None:
+        goldens.save(save_golden, result.fingerprint)
+        reporter(Note(level="info", message=f"fingerprint stored: {save_golden}"))
+    return result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Measured:
+    outcome: ChildOutcome
+    death: Death | None
+    file: FileFacts
+    questions: tuple[Question, ...]
+    is_demo: bool
+    kwargs: Mapping[str, Any]
+    variants: tuple[Check, ...]
+
+
+def _measure(
+    bench: _Bench, file: FileFacts, questions: tuple[Question, ...], kwargs: Mapping[str, Any], reporter: Reporter
+) -> _Measured:
+    """Every figure the profile asks for, each load of the model in a process of its own."""
+    is_demo = file.name == DEMO_NAME
+    reporter(Progress(task="smoke", label=f"smoke test ({bench.profile.name}): measuring", done=1, total=None, unit="steps"))
+    with tempfile.TemporaryDirectory(prefix="provision-smoke-") as folder:
+        request = {**measure_request(bench.profile, questions, is_demo=is_demo), "llama_kwargs": kwargs}
+        if bench.profile.variants:
+            request["logits_path"] = str(Path(folder) / "logits.npz")
         outcome = bench.run(request)
         death = diagnose_death(outcome)
-        variants = [] if death or not chosen.variants else _variants(bench, request, outcome, reporter)
+        variants = [] if death or not bench.profile.variants else _variants(bench, request, outcome, reporter)
     reporter(ProgressEnded(task="smoke"))
-    if chosen.variants and death is None:
-        answer = outcome.answer
-        calibrate(model, {**answer, "tg": answer["speed"]["tg"]}, home=settings.provision_home)
-    if save_golden is not None and death is None:
-        goldens.save(save_golden, _fingerprint(outcome.answer, kwargs, file))
-        reporter(Note(level="info", message=f"fingerprint stored: {save_golden}"))
-    measured = _Measured(
+    return _Measured(
         outcome=outcome,
         death=death,
         file=file,
-        questions=asked,
+        questions=questions,
         is_demo=is_demo,
         kwargs=kwargs,
-        golden=known,
         variants=tuple(variants),
     )
-    return _result(model, measured, prediction=predict(plan), require_gpu=require_gpu, profile=profile)
 
 
 def predict(plan: Mapping[str, Any] | None) -> Prediction:
@@ -138,30 +152,27 @@ def _usage(memory: Mapping[str, Any]) -> int:
     return int(memory["model_bytes"]) + int(memory["context_bytes"]) + int(memory["compute_bytes"])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Measured:
-    outcome: ChildOutcome
-    death: Death | None
-    file: FileFacts
-    questions: tuple[Question, ...]
-    is_demo: bool
-    kwargs: Mapping[str, Any]
-    golden: Mapping[str, Any] | None
-    variants: tuple[Check, ...]
-
-
-def _result(model: Path, got: _Measured, *, prediction: Prediction, require_gpu: bool, profile: ProfileName) -> SmokeResult:
+def _result(
+    model: Path,
+    got: _Measured,
+    known: Mapping[str, Any] | None,
+    *,
+    prediction: Prediction,
+    require_gpu: bool,
+    profile: ProfileName,
+) -> SmokeResult:
     answer = got.outcome.answer
     log = read_load_log(str(answer.get("log") or got.outcome.stderr_tail))
     checks = [*got.file.checks, *judge_load(answer, got.death)]
+    fingerprint = None if got.death else _fingerprint(answer, got.kwargs, got.file)
     if "load_s" in answer:
         layers = got.kwargs.get("n_gpu_layers", 0)
         checks += judge_device(answer, log, prediction, require_gpu=require_gpu, asked_layers=layers)
     if got.death is None:
         checks += judge_numerics(answer, quantized_kv=_quantized_kv(got.kwargs))
         checks += got.variants
-        if got.golden is not None and all("nll" in passage for passage in answer["passages"]):
-            checks += goldens.compare(got.golden, _fingerprint(answer, got.kwargs, got.file))
+        if known is not None:
+            checks.append(goldens.compare(known, fingerprint) if fingerprint else goldens.not_compared())
         checks += judge_tokenizer(answer)
         checks += judge_template(answer)
         checks += judge_behaviour(answer, got.questions, is_demo=got.is_demo)
@@ -184,6 +195,7 @@ def _result(model: Path, got: _Measured, *, prediction: Prediction, require_gpu:
         known_right=count_right(answers, got.questions),
         known_asked=len(answers),
         profile=profile,
+        fingerprint=fingerprint,
     )
 
 
@@ -215,7 +227,7 @@ def _quantized_kv(kwargs: Mapping[str, Any]) -> bool:
     return any(kwargs.get(key) not in (None, 0, _F16, 30) for key in ("type_k", "type_v"))
 
 
-def _fingerprint(answer: Mapping[str, Any], kwargs: Mapping[str, Any], file: FileFacts) -> dict[str, Any]:
+def _fingerprint(answer: Mapping[str, Any], kwargs: Mapping[str, Any], file: FileFacts) -> dict[str, Any] | None:
     device = _device(answer, read_load_log(str(answer.get("log", ""))))
     kv = "f16" if not _quantized_kv(kwargs) else f"{kwargs.get('type_k')}/{kwargs.get('type_v')}"
     setting = f"{device}, flash attention {'on' if kwargs.get('flash_attn') else 'off'}, KV {kv}"

@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +51,39 @@ VARIANTS: dict[str, Agreement] = {
         nmse=Limit(warn=1e-3, fail=1e-2, source="not calibrated on a GPU"), argmax_pass=0.97, argmax_fail=0.90
     ),
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoldenLimit:
+    """How far a fingerprint may move and pass, and from where on it is wrong: NMSE of logits, nats per token of likelihood,
+    share of equal best tokens."""
+
+    nmse: float
+    nmse_fail: float
+    nll: float
+    nll_fail: float
+    top1: float
+    top1_fail: float
+
+    def to_data(self) -> dict[str, float]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> GoldenLimit:
+        """Raises KeyError, TypeError or ValueError for what is no such limit."""
+        return cls(**{field.name: float(data[field.name]) for field in fields(cls)})
+
+
 # Same file, CPU, engine and arguments give the very same bits (measured), noise in half of one tensor 4e-4.
-GOLDEN_SAME = Limit(warn=1e-5, fail=1e-4, source="calibrated")
-GOLDEN_OTHER = Limit(warn=1e-3, fail=5e-3, source="calibrated with flash attention and KV q8_0; not on a GPU")
-GOLDEN_QUANTIZED_KV = Limit(warn=1e-2, fail=5e-2, source="calibrated: KV q4_0 gives 1e-3")
-GOLDEN_NLL_SAME, GOLDEN_NLL_OTHER = 0.01, 0.03
+GOLDEN: dict[str, GoldenLimit] = {
+    "same": GoldenLimit(nmse=1e-5, nmse_fail=1e-4, nll=0.01, nll_fail=0.1, top1=0.98, top1_fail=0.90),
+    # Calibrated with flash attention and KV q8_0; not on a GPU.
+    "other": GoldenLimit(nmse=1e-3, nmse_fail=5e-3, nll=0.03, nll_fail=0.3, top1=0.95, top1_fail=0.85),
+    # Calibrated: KV q4_0 gives 1e-3.
+    "quantized_kv": GoldenLimit(nmse=1e-2, nmse_fail=5e-2, nll=0.03, nll_fail=0.3, top1=0.95, top1_fail=0.85),
+}
+GOLDEN_TIE = 0.5  # logits; where the two best are closer than that, rounding may swap them
+
 MAX_CHARACTER_RUN, MAX_TOKEN_RUN = 20, 8
 MIN_DISTINCT_4, MIN_ZLIB_RATIO, MAX_TOP_SHARE = 0.5, 0.20, 0.4
 MIN_CJK_SHARE = 0.3

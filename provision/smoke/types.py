@@ -74,6 +74,8 @@ class SmokeResult:
     known_right: int
     known_asked: int
     profile: ProfileName
+    fingerprint: Mapping[str, Any] | None = None
+    """As `provision.smoke.golden.fingerprint` gives it; None when the numerics were not measured."""
 
     @property
     def failed(self) -> tuple[Check, ...]:
@@ -112,6 +114,7 @@ class SmokeResult:
             "model": self.model,
             "quant": self.quant,
             "profile": self.profile,
+            "fingerprint": dict(self.fingerprint) if self.fingerprint is not None else None,
             "known_answers": {"right": self.known_right, "asked": self.known_asked},
             "line": self.line,
         }

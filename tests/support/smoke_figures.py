@@ -40,7 +40,9 @@ _HEALTHY: dict[str, Any] = {
         {
             "name": "english", "tokens": 200, "finite": True, "std": 2.0, "entropy": 0.4, "nll": 0.1, "nll_first_half": 0.12,
             "nll_second_half": 0.08, "nll_shuffled": 8.0, "single": {"nmse": 1e-6, "argmax": 1.0, "kl": 1e-7, "tokens": 24},
-            "top": [{"at": 0, "ids": [5, 6, 7, 8, 9], "logits": [9.0, 4.0, 3.0, 2.0, 1.0]}],
+            "fingerprint": {
+                "ids": list(range(64)), "nll": 0.1, "best": [{"ids": [5, 6, 7], "logits": [9.0, 4.0, 3.0]}],
+            },
         }
     ],
     "answers": [

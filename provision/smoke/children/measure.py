@@ -22,6 +22,10 @@ except Exception as error:
     sys.exit(1)
 
 
+# The same for every profile, whose passages differ in length for the sake of memory.
+_FINGERPRINT_TOKENS = 64
+
+
 def main() -> None:
     """Read the request from stdin, run its stages in order, stop at the first that fails."""
     request = json.loads(sys.stdin.readline())
@@ -83,13 +87,13 @@ def _numerics(llm: Any, request: dict[str, Any], answer: dict[str, Any]) -> None
 
 
 def _passage_ids(llm: Any, passage: dict[str, Any], request: dict[str, Any]) -> list[int]:
-    """Token ids of a passage, cut so that its logits stay below `max_logits` numbers in memory."""
+    """Token ids of a passage, cut so that its logits stay below `max_logits` numbers, yet never below a fingerprint."""
     if "messages" in passage:
         question, reply = passage["messages"]
         ids = text.render(llm, [question]) + llm.tokenize(reply["content"].encode(), add_bos=False, special=False)
     else:
         ids = llm.tokenize(passage["text"].encode(), add_bos=bool(engine.lib.llama_vocab_get_add_bos(llm._model.vocab)))
-    return list(ids[: min(llm.n_ctx() - 1, request["max_logits"] // llm.n_vocab())])
+    return list(ids[: min(llm.n_ctx() - 1, max(_FINGERPRINT_TOKENS, request["max_logits"] // llm.n_vocab()))])
 
 
 def _passage_facts(llm: Any, ids: list[int], rows: Any, request: dict[str, Any], before: list[Any]) -> dict[str, Any]:
@@ -106,7 +110,7 @@ def _passage_facts(llm: Any, ids: list[int], rows: Any, request: dict[str, Any],
         "nll": float(nll.mean()),
         "nll_first_half": float(nll[:half].mean()),
         "nll_second_half": float(nll[half:].mean()),
-        "top": _top(rows),
+        "fingerprint": _fingerprint(ids[:_FINGERPRINT_TOKENS], rows[:_FINGERPRINT_TOKENS], nll[: _FINGERPRINT_TOKENS - 1]),
     }
     if not before:
         shuffled = [ids[0], *np.random.default_rng(7).permutation(ids[1:]).tolist()]
@@ -137,11 +141,18 @@ def _long(llm: Any, ids: list[int], limit_s: float) -> dict[str, Any] | None:
     return {**engine.compare(engine.batch_logits(llm, many)[-32:], singles[-32:]), "tokens": 32}
 
 
-def _top(rows: Any) -> list[dict[str, Any]]:
-    """Five best tokens with raw logits at sixteen spread positions: the material of a golden fingerprint."""
+def _fingerprint(ids: list[int], rows: Any, nll: Any) -> dict[str, Any]:
+    """The material of a golden fingerprint: likelihood, and the three best tokens with raw logits at sixteen positions."""
     positions = np.unique(np.linspace(0, len(rows) - 1, 16).astype(int))
-    best = [(int(at), np.argsort(-rows[at], kind="stable")[:5]) for at in positions]
-    return [{"at": at, "ids": ids.tolist(), "logits": [round(float(rows[at][i]), 4) for i in ids]} for at, ids in best]
+    best = [np.argsort(-rows[at], kind="stable")[:3] for at in positions]
+    return {
+        "ids": list(ids),
+        "nll": float(nll.mean()),
+        "best": [
+            {"ids": top.tolist(), "logits": [float(rows[at][token]) for token in top]}
+            for at, top in zip(positions, best, strict=True)
+        ],
+    }
 
 
 def _behaviour(llm: Any, request: dict[str, Any], answer: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from provision.settings import read_settings
+from provision.smoke import golden
 from provision.smoke.demo import demo_folder, demo_model_path
 from provision.smoke.service import run_smoke
 from provision.smoke.types import SmokeResult
@@ -145,9 +146,22 @@ def test_the_full_profile_passes_on_the_demo() -> None:
     assert {"C6-flash-attention", "C6-kv-q8_0", "C6-kv-q4_0", "E6-needle", "C5-long-prompt", "C9-repeatable"} <= ids
 
 
-def test_a_fingerprint_taken_here_passes_here(tmp_path: Path) -> None:
+def test_a_fingerprint_taken_here_passes_here_and_tells_quants_apart(tmp_path: Path) -> None:
     stored = tmp_path / "golden.json"
-    smoke(demo_model_path(), save_golden=stored)
-    result = smoke(demo_model_path(), golden=stored)
-    golden = next(check for check in result.checks if check.id == "C8-golden")
-    assert golden.status == "pass", golden.summary
+    taken = smoke(demo_model_path(), save_golden=stored)
+    assert golden.load(stored) == taken.to_data()["fingerprint"]
+    again = smoke(demo_model_path(), golden=stored)
+    check = next(check for check in again.checks if check.id == "C8-golden")
+    assert check.status == "pass", check.summary
+    coarser = smoke(demo_variants.write_variant(tmp_path, "Q4_0"), golden=stored)
+    assert "C8-golden" in failures(coarser), coarser.line
+    # Not by its size alone: the values say so too.
+    assert coarser.fingerprint is not None
+    as_big = {**coarser.fingerprint, "model_bytes": golden.load(stored)["model_bytes"]}
+    assert golden.compare(golden.load(stored), as_big).status == "fail"
+
+
+def test_a_fingerprint_does_not_depend_on_context_and_batch_sizes() -> None:
+    options = {"n_ctx": 512, "n_threads": 1, "n_threads_batch": 1, "n_batch": 64, "n_ubatch": 64}
+    check = next(one for one in smoke(demo_model_path(), llama_kwargs=options).checks if one.id == "C8-golden")
+    assert check.status == "pass", check.summary
