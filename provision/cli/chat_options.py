@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-ModelArgument = Annotated[str, typer.Argument(help="A local GGUF, ORG/REPO[:QUANT], or a recipe name.")]
+ModelArgument = Annotated[str, typer.Argument(help="A local GGUF, ORG/REPO[:QUANT|:FILE], or a recipe name.")]
 PromptOption = Annotated[str | None, typer.Option("--prompt", "-p", help="Ask this, print the answer, leave.")]
 InputOption = Annotated[Path | None, typer.Option("-i", "--input", help="Go on from this transcript.")]
 OutputOption = Annotated[Path | None, typer.Option("-o", "--output", help="Save the conversation here after every turn.")]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def serve(
-    model: Annotated[str | None, typer.Argument(help="A local GGUF, ORG/REPO[:QUANT], or a recipe name.")] = None,
+    model: Annotated[str | None, typer.Argument(help="A local GGUF, ORG/REPO[:QUANT|:FILE], or a recipe name.")] = None,
     test: Annotated[str | None, typer.Option("--test", metavar="URL", help="Check a running server.")] = None,
     unit: Annotated[
         str | None, typer.Option("--unit", metavar="systemd|compose|quadlet", help="Print a hardened service file.")

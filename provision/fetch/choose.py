@@ -15,7 +15,8 @@ from provision.models.types import RepoFile, RepoRef
 def choose(files: Sequence[RepoFile], *, ref: RepoRef, wish: FetchWish) -> tuple[RepoFile, ...]:
     """The files to fetch, each once, in the order of the listing.
 
-    Names and globs say exactly what is wanted; a quant adds the files of that model. With neither, the repository's only model.
+    Names and globs say exactly what is wanted; a quant, or the file of the reference, adds the files of that model. With
+    none of them, the repository's only model.
     Raises NotFoundError for a name, glob or quant that matches nothing, UsageError when the wish is ambiguous.
     """
     chosen: dict[str, RepoFile] = {}
@@ -25,8 +26,9 @@ def choose(files: Sequence[RepoFile], *, ref: RepoRef, wish: FetchWish) -> tuple
     if wish.include or (wish.exclude and not wish.names and quant is None):
         for file in _by_globs(files, wish.include or ("*",), wish.exclude, ref.repo_id):
             chosen[file.path] = file
-    if quant is not None or not chosen:
-        for file in _by_quant(files, quant, with_mmproj=wish.with_mmproj, repo_id=ref.repo_id):
+    if quant is not None or ref.file is not None or not chosen:
+        pattern = ref.file if wish.quant is None else None
+        for file in _by_quant(files, quant, pattern, with_mmproj=wish.with_mmproj, repo_id=ref.repo_id):
             if not _matches(file.path, wish.exclude):
                 chosen[file.path] = file
     return tuple(file for file in files if file.path in chosen)
@@ -55,9 +57,11 @@ def _by_globs(files: Sequence[RepoFile], include: Sequence[str], exclude: Sequen
     return found
 
 
-def _by_quant(files: Sequence[RepoFile], quant: str | None, *, with_mmproj: bool, repo_id: str) -> Iterable[RepoFile]:
+def _by_quant(
+    files: Sequence[RepoFile], quant: str | None, pattern: str | None, *, with_mmproj: bool, repo_id: str
+) -> Iterable[RepoFile]:
     sets = quants.group(files)
-    model = quants.select(sets, quant, repo_id=repo_id)
+    model = quants.select(sets, quant, repo_id=repo_id, file=pattern)
     yield from model.files
     if with_mmproj:
         projector = quants.select_mmproj(sets, model)

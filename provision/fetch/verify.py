@@ -45,15 +45,16 @@ class CheckedFile:
 
 
 def verify_cached(ref: RepoRef, *, settings: Settings, reporter: Reporter = silent) -> tuple[CheckedFile, ...]:
-    """Every cached file of a repository (of the quant named) against the hash its blob is named by.
+    """Every cached file of a repository (of the quant or file named) against the hash its blob is named by.
 
     Raises NotFoundError (`not-cached`) when nothing of it is here.
     """
     folder = repo_folder(settings.hf_hub_cache, ref.repo_id)
     found = _files_of(folder, ref.revision)
-    if ref.quant is not None:
+    if ref.quant is not None or ref.file is not None:
         sets = quants.group(RepoFile(path=path) for path, _, _ in found)
-        wanted = {file.path for file in quants.select(sets, ref.quant, repo_id=ref.repo_id).files} if found else set()
+        model = quants.select(sets, ref.quant, repo_id=ref.repo_id, file=ref.file) if found else None
+        wanted = {file.path for file in model.files} if model else set()
         found = [one for one in found if one[0] in wanted]
     if not found:
         raise NotFoundError(

@@ -22,6 +22,7 @@ from provision.host.types import Host
 from provision.models.names import parse_name
 from provision.models.quality import judge_quality
 from provision.models.quants import select
+from provision.models.refs import is_ref
 from provision.models.types import ModelSet
 from provision.settings import Settings
 from provision.units import format_bytes
@@ -54,7 +55,9 @@ def fit(
         name = target.partition("?")[0].rpartition("/")[2]
         header = read_url(target, settings=settings)
         return job.single((header,), target=target, files=(name,), path=None, quant=parse_name(name).quant)
-    if target.endswith(".gguf") or target.startswith(("/", "./", "../", "~")) or target.count("/") != 1:
+    if not is_ref(target) and (
+        target.endswith(".gguf") or target.startswith(("/", "./", "../", "~")) or target.count("/") != 1
+    ):
         raise NotFoundError(
             f"no such file: {target}",
             code="model-not-found",
@@ -113,7 +116,8 @@ class _Job:
         self._say("listing", target)
         repository = open_repository(target, self.wish, settings=self.settings, reporter=self.reporter)
         wanted = self.wish.quant or repository.ref.quant
-        only = select(repository.sets, wanted, repo_id=repository.ref.repo_id) if wanted else None
+        named = repository.ref.file if self.wish.quant is None else None
+        only = select(repository.sets, wanted, repo_id=repository.ref.repo_id, file=named) if wanted or named else None
         usable = repository.usable()
         base = only or min(usable, key=lambda one: one.size_bytes or 0, default=None) or select(repository.sets, None)
         self._say("reading the header of", base.files[0].path)
@@ -127,8 +131,10 @@ class _Job:
         self.reporter(ProgressEnded(task="fit"))
         if only is not None:
             outcome, notes = self._plan(headers, shape, budgets, None)
-            candidates = tuple(_judged(one, outcome) if one.quant == base.quant else one for one in candidates)
-            return self._result(target, shape, candidates, outcome, budgets, base.quant, (*notes, "the quant asked for"))
+            paths = tuple(file.path for file in base.files)
+            candidates = tuple(_judged(one, outcome) if one.files == paths else one for one in candidates)
+            asked = "the file asked for" if named else "the quant asked for"
+            return self._result(target, shape, candidates, outcome, budgets, base.quant, (*notes, asked))
         return self._recommended(target, repository, sets, base, headers, candidates, budgets)
 
     def _recommended(

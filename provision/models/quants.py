@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import fnmatch
 import re
 import shlex
 from collections.abc import Callable, Iterable, Sequence
@@ -51,8 +52,8 @@ def labels(sets: Iterable[ModelSet]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(one.quant for one in sets if one.role is Role.MODEL and one.quant is not None))
 
 
-def select(sets: Sequence[ModelSet], quant: str | None, *, repo_id: str = "") -> ModelSet:
-    """The one model of label `quant`, in any case; with None, the only model there is.
+def select(sets: Sequence[ModelSet], quant: str | None, *, repo_id: str = "", file: str | None = None) -> ModelSet:
+    """The one model of label `quant`, in any case; with None, the only model there is. `file` is a path or pattern instead.
 
     The exact label wins; then the same label followed by more words, then behind a prefix such as UD-, each only when unique.
     Raises NotFoundError (`quant-not-found`, `split-incomplete`, `byte-split`, `no-model`) and UsageError (`quant-ambiguous`,
@@ -66,13 +67,16 @@ def select(sets: Sequence[ModelSet], quant: str | None, *, repo_id: str = "") ->
             code="no-model",
             hint="look for a repository whose name ends in -GGUF",
         )
-    if quant is None:
+    wanted: str | None
+    if file is not None:
+        wanted, found = file, _of_file(models, file)
+    elif quant is None:
         wanted, found = None, models
     else:
         wanted = parse_label(quant) or quant
         found = _matching(models, wanted)
     if not found:
-        raise _not_found(models, quant or "", repo)
+        raise _no_file(models, file, repo) if file is not None else _not_found(models, quant or "", repo)
     # A split with shards missing cannot be loaded, so it never competes with one that can.
     found = [one for one in found if one.complete] or found
     if len(found) > 1:
@@ -109,6 +113,34 @@ def _matching(models: Sequence[ModelSet], wanted: str) -> list[ModelSet]:
         if found:
             return found
     return []
+
+
+def _of_file(models: Sequence[ModelSet], pattern: str) -> list[ModelSet]:
+    """Models with a file whose path, or whose name alone, is `pattern` or matches it; as written first, then in any case."""
+
+    def names(one: ModelSet) -> list[str]:
+        return [name for file in one.files for name in (file.path, file.path.rpartition("/")[2])]
+
+    rules: tuple[Callable[[str], bool], ...] = (
+        lambda name: name == pattern,
+        lambda name: fnmatch.fnmatchcase(name, pattern),
+        lambda name: fnmatch.fnmatchcase(name.lower(), pattern.lower()),
+    )
+    for rule in rules:
+        found = [one for one in models if any(map(rule, names(one)))]
+        if found:
+            return found
+    return []
+
+
+def _no_file(models: Sequence[ModelSet], pattern: str, repo: str) -> NotFoundError:
+    paths = _first_paths(models)
+    near = difflib.get_close_matches(pattern, paths, n=1, cutoff=0.3) or paths
+    return NotFoundError(
+        f"no model of {repo} matches {pattern}; it has {_some(paths)}",
+        code="file-not-found",
+        hint=f"provision fetch {shlex.quote(f'{repo}:{near[0]}')}",
+    )
 
 
 def _not_found(models: Sequence[ModelSet], quant: str, repo: str) -> NotFoundError:

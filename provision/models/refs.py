@@ -1,4 +1,8 @@
-"""`org/name[:QUANT][@revision]` as a person writes it, strictly: what is not one is refused with what it should look like."""
+"""`org/name[:QUANT|:FILE][@revision]` as a person writes it, strictly: what is not one is refused with the right form.
+
+FILE is a name that ends in `.gguf`, or a pattern with `*`, `?` or `[`. A pattern may follow a slash as well; a plain name may
+not, because `models/llama/x.gguf` is a path.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +14,21 @@ from provision.models.types import RepoRef
 
 # huggingface_hub 2.4.0 utils/_validators.py: word characters, `-`, `.`, at most 96, no `--`, no `..`, no separator at an end.
 _PART = r"(?!.{97})[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
-_REF = re.compile(rf"(?P<org>{_PART})/(?P<name>{_PART})(?::(?P<quant>[A-Za-z0-9][A-Za-z0-9_.-]*))?(?:@(?P<revision>[^@:]+))?")
+_FILE = r"[^@:\s/\\][^@:\\]*"
+_IS_FILE = r"(?=[^@]*[*?\[]|:[^@]*\.[gG][gG][uU][fF](?:@|$))[:/]"
+_REF = re.compile(
+    rf"(?P<org>{_PART})/(?P<name>{_PART})(?:{_IS_FILE}(?P<file>{_FILE})|:(?P<quant>[A-Za-z0-9][A-Za-z0-9_.-]*))?"
+    r"(?:@(?P<revision>[^@:]+))?"
+)
 _REVISION = re.compile(r"(?!.{257})[A-Za-z0-9_][A-Za-z0-9_.+-]*(?:/[A-Za-z0-9_.+-]+)*")
 _HOSTS = re.compile(r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co|hf-mirror\.com)/")
 _FILE_PAGE = re.compile(r"(?P<repo>[^/]+/[^/]+)/(?:blob|resolve|tree)/(?P<revision>[^/]+)(?:/(?P<path>[^?#]+))?.*")
+
+
+def is_ref(text: str) -> bool:
+    """Whether `text` has the form of a reference, and so is no path of a GGUF file."""
+    match = _REF.fullmatch(text)
+    return match is not None and (match["file"] is not None or not match["name"].lower().endswith(".gguf"))
 
 
 def parse_ref(text: str) -> RepoRef:
@@ -29,11 +44,19 @@ def parse_ref(text: str) -> RepoRef:
             hint=f"provision fetch {page['repo']}{revision}{wish}",
         )
     match = _REF.fullmatch(rest)
-    if match is None or _doubled(match["org"]) or _doubled(match["name"]):
+    if match is None or _doubled(match["org"]) or _doubled(match["name"]) or ".." in (match["file"] or "").split("/"):
         raise UsageError(
-            f"not a repository: {text!r}", code="bad-ref", hint="write org/repo, org/repo:QUANT or org/repo:QUANT@revision"
+            f"not a repository: {text!r}",
+            code="bad-ref",
+            hint="write org/repo, org/repo:QUANT, 'org/repo:*PATTERN*.gguf', and @revision after any of them",
         )
-    return RepoRef(org=match["org"], name=match["name"], quant=match["quant"], revision=check_revision(match["revision"]))
+    return RepoRef(
+        org=match["org"],
+        name=match["name"],
+        quant=match["quant"],
+        file=match["file"],
+        revision=check_revision(match["revision"]),
+    )
 
 
 def check_revision(revision: str | None) -> str | None:

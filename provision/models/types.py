@@ -18,11 +18,13 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepoRef:
-    """`org/name[:QUANT][@revision]` as a person writes it."""
+    """`org/name[:QUANT][@revision]` or `org/name:FILE[@revision]` as a person writes it."""
 
     org: str
     name: str
     quant: str | None = None
+    file: str | None = None
+    """A path in the repository, or a pattern (`*Q4_K_M*.gguf`) that names one model; never together with `quant`."""
     revision: str | None = None
 
     @property

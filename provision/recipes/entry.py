@@ -65,6 +65,8 @@ def real_rooms(settings: Settings, *, python: Path | None, reporter: Reporter) -
         from provision.fit.service import fit
         from provision.fit.types import FitWish
 
+        if recipe.select.file is not None and recipe.model.repo is not None:
+            target = f"{target}:{recipe.select.file}"
         if settings.offline and recipe.model.repo is not None:
             # No header can be read from a server; what the cache holds is all there is to choose from.
             target = str(model_path(fetch_model(recipe, quant, False)))
@@ -90,8 +92,9 @@ def real_rooms(settings: Settings, *, python: Path | None, reporter: Reporter) -
         from provision.models.refs import parse_ref
 
         assert recipe.model.repo is not None
-        wish = FetchWish(quant=quant, revision=recipe.model.revision, sources=recipe.model.sources)
-        ref = parse_ref(recipe.model.repo)
+        file = recipe.select.file
+        wish = FetchWish(quant=quant if file is None else None, revision=recipe.model.revision, sources=recipe.model.sources)
+        ref = replace(parse_ref(recipe.model.repo), file=file)
         if dry_run:
             return plan_fetch(ref, wish, settings=settings, reporter=reporter).to_data()
         return fetch(ref, wish, settings=settings, reporter=reporter).to_data()

@@ -103,6 +103,12 @@ def write_new(path: Path, text: str) -> Path:
 
 
 def _model_of(recipe: Recipe) -> str:
+    if recipe.model.repo and recipe.select.file:
+        raise UsageError(
+            f"other tools name a model by its quant, and {recipe.name} names the file {recipe.select.file}",
+            code="bad-export",
+            hint=f"say what they shall load: add --model {recipe.model.repo}:QUANT",
+        )
     if recipe.model.repo:
         return f"{recipe.model.repo}:{recipe.select.quant}" if recipe.select.quant else recipe.model.repo
     if recipe.model.path:

@@ -94,9 +94,17 @@ class Select(Part):
     """How one variant is chosen. `quant` fixes it; otherwise `fit` chooses by `policy` among those that fit this machine."""
 
     quant: Quant | None = None
+    file: Line | None = None
+    """A file of the repository, or a pattern that names one model, where labels do not tell them apart: `*Q4_K_M*.gguf`."""
     policy: Literal["quality", "balanced", "speed"] = "balanced"
     min_ctx: Positive | None = None
     """A variant that cannot hold this much context is passed over."""
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> Self:
+        if self.quant is not None and self.file is not None:
+            raise ValueError("give quant or file, not both")
+        return self
 
 
 class Engine(Part):

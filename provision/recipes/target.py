@@ -1,7 +1,8 @@
-"""What people write where a model is wanted: a recipe's name, a recipe file, a local GGUF, or `org/repo[:QUANT][@revision]`."""
+"""What people write where a model is wanted: a recipe's name or file, a local GGUF, or `org/repo[:QUANT|:FILE][@revision]`."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from provision.errors import NotFoundError, UsageError
 from provision.events import Reporter
+from provision.models.refs import is_ref, parse_ref
 from provision.recipes.foreign.imported import recipe_name
 from provision.recipes.load import load_recipe, looks_like_path, parse_recipe, recipe_names
 from provision.recipes.problems import suggestion
@@ -59,9 +61,9 @@ def understand(text: str, *, cwd: Path | None = None) -> Wanted:
         return Wanted(text=text, recipe=load_recipe(text), named_recipe=True)
     path = Path(text).expanduser()
     path = path if path.is_absolute() else (cwd or Path.cwd()) / path
-    if text.lower().endswith(".gguf") or path.is_file():
+    if path.is_file() or (text.lower().endswith(".gguf") and not is_ref(text)):
         if not path.is_file():
-            raise NotFoundError(f"there is no file {text}", code="no-such-file", hint=f"ls -l {path.parent}")
+            raise NotFoundError(f"there is no file {text}", code="no-such-file", hint=_where_else(text, path))
         data = {"name": recipe_name(path.stem.lower()), "title": path.name, "model": {"path": str(path)}}
         return Wanted(text=text, recipe=parse_recipe(data, source=text), named_recipe=False)
     if "/" in text and not text.startswith(("/", ".", "~")):
@@ -74,15 +76,24 @@ def understand(text: str, *, cwd: Path | None = None) -> Wanted:
     )
 
 
-def _of_repository(text: str) -> Wanted:
-    from provision.models.refs import parse_ref
+def _where_else(text: str, path: Path) -> str:
+    """The folder to look into; a file of a repository that was written like a path is written right instead."""
+    org, _, rest = text.partition("/")
+    name, _, file = rest.partition("/")
+    if file and is_ref(f"{org}/{name}:{file}") and not path.parent.is_dir():
+        return f"if it is in a repository: {shlex.quote(f'{org}/{name}:{file}')}"
+    return f"ls -l {shlex.quote(str(path.parent))}"
 
+
+def _of_repository(text: str) -> Wanted:
     ref = parse_ref(text)
     data: dict[str, Any] = {"name": recipe_name(ref.repo_id), "title": ref.repo_id, "model": {"repo": ref.repo_id}}
     if ref.revision:
         data["model"]["revision"] = ref.revision
     if ref.quant:
         data["select"] = {"quant": ref.quant}
+    if ref.file:
+        data["select"] = {"file": ref.file}
     return Wanted(text=text, recipe=parse_recipe(data, source=text), named_recipe=False)
 
 

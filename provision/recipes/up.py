@@ -148,7 +148,7 @@ def choose(wanted: Wanted, *, rooms: Rooms, host: Host) -> Data:
     target = str(local) if local is not None else str(wanted.repo_id)
     data = rooms.fit(target, recipe, host, quant=recipe.select.quant)
     chosen = data["chosen"]
-    if local is None and recipe.select.quant is None and recipe.variants:
+    if local is None and recipe.select.quant is None and recipe.select.file is None and recipe.variants:
         allowed = allowed_quants(recipe.variants, host)
         if chosen is None or chosen["quant"] not in allowed:
             data = rooms.fit(target, recipe, host, quant=best_allowed(data["candidates"], allowed, recipe=recipe.name))

@@ -107,6 +107,31 @@ def test_a_command_in_a_hint_quotes_hostile_names() -> None:
     assert caught.value.hint == "provision fetch o/r --file '$(rm -rf ~).gguf'"
 
 
+def by_file(pattern: str, *paths: str) -> list[str]:
+    return [file.path for file in select(sets(*paths), None, repo_id="o/r", file=pattern).files]
+
+
+def test_a_pattern_names_one_model_in_any_letter_case_and_any_folder() -> None:
+    paths = ("x-q4_k_m.gguf", "x-q4_k_s.gguf", "big/X-Q8_0-00001-of-00002.gguf", "big/X-Q8_0-00002-of-00002.gguf")
+    assert by_file("*Q4_K_M*.gguf", *paths) == ["x-q4_k_m.gguf"]
+    assert by_file("x-q4_k_s.gguf", *paths) == ["x-q4_k_s.gguf"]
+    assert by_file("X-Q8_0-00001-of-00002.gguf", *paths) == list(paths[2:])
+    assert by_file("big/*", *paths) == list(paths[2:])
+
+
+def test_the_letter_case_as_written_wins() -> None:
+    assert by_file("*Q4_0*", "x-Q4_0.gguf", "x-q4_0.gguf") == ["x-Q4_0.gguf"]
+
+
+def test_a_pattern_never_means_a_projector_and_never_two_models() -> None:
+    with pytest.raises(NotFoundError, match=r"matches mmproj-F16\.gguf; it has x-Q8_0\.gguf") as caught:
+        by_file("mmproj-F16.gguf", "x-Q8_0.gguf", "mmproj-F16.gguf")
+    assert (caught.value.code, caught.value.hint) == ("file-not-found", "provision fetch o/r:x-Q8_0.gguf")
+    with pytest.raises(UsageError, match=r"\*Q4_K\* names 2 models: x-Q4_K_M\.gguf, x-Q4_K_S\.gguf") as ambiguous:
+        by_file("*Q4_K*", "x-Q4_K_M.gguf", "x-Q4_K_S.gguf")
+    assert ambiguous.value.code == "quant-ambiguous"
+
+
 def test_without_a_quant_only_a_lone_model_is_taken() -> None:
     assert pick(None, "x-Q4_K_M.gguf", "mmproj-F16.gguf", "README.md") == ["x-Q4_K_M.gguf"]
     with pytest.raises(UsageError, match="Q4_K_M, Q8_0") as caught:

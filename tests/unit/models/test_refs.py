@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from provision.errors import UsageError
-from provision.models.refs import check_revision, parse_ref
+from provision.models.refs import check_revision, is_ref, parse_ref
 from provision.models.types import RepoRef
 
 
@@ -18,6 +18,11 @@ from provision.models.types import RepoRef
         ("A_-_b/c.d-e", RepoRef(org="A_-_b", name="c.d-e")),
         (" https://huggingface.co/org/name ", RepoRef(org="org", name="name")),
         ("hf.co/org/name:Q8_0", RepoRef(org="org", name="name", quant="Q8_0")),
+        ("o/n:x-Q4_K_M.gguf", RepoRef(org="o", name="n", file="x-Q4_K_M.gguf")),
+        ("o/n:BF16/x.GGUF@v1", RepoRef(org="o", name="n", file="BF16/x.GGUF", revision="v1")),
+        ("o/n:*Q4_K_M*.gguf", RepoRef(org="o", name="n", file="*Q4_K_M*.gguf")),
+        ("o/n/*q4_k_[ms]*", RepoRef(org="o", name="n", file="*q4_k_[ms]*")),
+        ("o/n/sub/x?.gguf", RepoRef(org="o", name="n", file="sub/x?.gguf")),
     ],
 )
 def test_references(text: str, ref: RepoRef) -> None:
@@ -48,6 +53,12 @@ def test_references(text: str, ref: RepoRef) -> None:
             "a/b@-x",
             "модель/b",
             "C:\\models\\x.gguf",
+            "a/b/c.gguf",
+            "a/b:/etc/x.gguf",
+            "a/b:../x*.gguf",
+            "a/b:x/../y.gguf",
+            "a/b:*:x.gguf",
+            "a/b:..\\x.gguf",
         ],
         "",
         "a b/c",
@@ -66,6 +77,11 @@ def test_a_file_page_is_answered_with_the_command() -> None:
     with pytest.raises(UsageError) as caught:
         parse_ref("https://huggingface.co/org/name/blob/main/q/x-Q4_0.gguf?download=true")
     assert caught.value.hint == "provision fetch org/name --file q/x-Q4_0.gguf"
+
+
+def test_a_path_is_no_reference_and_a_file_of_a_repository_is() -> None:
+    assert all(map(is_ref, ("o/n", "o/n:Q8_0", "o/n:x.gguf", "o/n/*q8*", "o/n:*.gguf@v1")))
+    assert not any(map(is_ref, ("models/x.gguf", "models/llama/x.gguf", "/a/b", "./x.gguf", "~/x.gguf", "x.gguf", "x")))
 
 
 def test_revisions_stay_below_their_folder() -> None:
