@@ -17,10 +17,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 CHILD_MARK = "@provision "
 _TAIL_CHARS = 64 * 1024
+_OUTPUT_LIMIT = 32 * 1024 * 1024
+_LAST_WORDS_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +61,9 @@ def run(
 ) -> Finished:
     """Run `argv` to its end or for `timeout_s`, then kill its whole process group.
 
-    Output is decoded as UTF-8 with replacement. With `on_line`, stderr is merged into stdout and every line is passed on as it
-    arrives. Raises OSError when the program cannot be started. On any exception (Ctrl-C included) the group is killed first.
+    Output is decoded as UTF-8 with replacement; of each stream the first 32 MiB are kept. With `on_line`, stderr is merged into
+    stdout and every line is passed on as it arrives. Raises OSError when the program cannot be started. On any exception
+    (Ctrl-C included) the group is killed first.
     """
     started = time.monotonic()
     process = subprocess.Popen(
@@ -116,14 +119,50 @@ def _session_members(session: int) -> list[int]:
 
 
 def _communicate(process: subprocess.Popen[bytes], stdin: str | None, timeout_s: float) -> tuple[str, str, bool]:
-    data = stdin.encode() if stdin is not None else None
-    try:
-        out, err = process.communicate(data, timeout=timeout_s)
-        return out.decode("utf-8", "replace"), (err or b"").decode("utf-8", "replace"), False
-    except subprocess.TimeoutExpired:
+    """Like Popen.communicate, but a program that prints without end costs time and no memory."""
+    ended = time.monotonic() + timeout_s
+    kept = (bytearray(), bytearray())
+    threads = [
+        threading.Thread(target=_drain, args=(stream, into), daemon=True)
+        for stream, into in zip((process.stdout, process.stderr), kept, strict=True)
+    ]
+    if stdin is not None:
+        threads.append(threading.Thread(target=_feed, args=(process.stdin, stdin.encode()), daemon=True))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, ended - time.monotonic()))
+    timed_out = any(thread.is_alive() for thread in threads)
+    if not timed_out:
+        try:
+            process.wait(max(0.0, ended - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            timed_out = True
+    if timed_out:
         kill_group(process)
-        out, err = process.communicate()
-        return out.decode("utf-8", "replace"), (err or b"").decode("utf-8", "replace"), True
+        process.wait()
+        for thread in threads:
+            # What left the session may hold the pipe for ever; its words are not waited for.
+            thread.join(_LAST_WORDS_S)
+    out, err = (bytes(part).decode("utf-8", "replace") for part in kept)
+    return out, err, timed_out
+
+
+def _drain(stream: IO[bytes] | None, into: bytearray) -> None:
+    assert stream is not None
+    with stream:
+        while chunk := os.read(stream.fileno(), 1 << 16):
+            into += chunk[: max(0, _OUTPUT_LIMIT - len(into))]
+
+
+def _feed(stream: IO[bytes] | None, data: bytes) -> None:
+    assert stream is not None
+    # A program that ends without reading its input is no failure of ours.
+    with contextlib.suppress(BrokenPipeError):
+        stream.write(data)
+        stream.flush()
+    with contextlib.suppress(BrokenPipeError):
+        stream.close()
 
 
 def _stream(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,11 +17,12 @@ from provision.result import ErrorItem, Result
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from provision.host.doctor import Diagnosis
+    from provision.events import Event
     from provision.host.findings import Check
     from provision.host.types import Host
     from provision.hub.checkup import EndpointReport
 
+_HOST_FILE_LIMIT = 8 * 1024 * 1024
 _MARKS = {"error": "✗", "crashed": "✗", "warning": "!", "info": "·", "ok": "✓", "skipped": "-"}
 
 
@@ -49,67 +50,100 @@ def doctor(
 ) -> Spoken:
     """Find out what this machine can do, and name every blocker with the command that mends it."""
     from provision.host.doctor import CHECKS, choose, diagnose
+    from provision.host.redact import redact, this_identity, without_secrets
+    from provision.host.serial import host_to_data
 
-    session = open_session(json=json, progress=progress)
+    identity = this_identity()
+    discreet = without_secrets if include_identifiers else lambda value: redact(value, identity)
+    session = _open(json, progress, discreet)
     only = only or []
     wanted = choose(CHECKS, only)
+    _check_combination(host=host, python=python, network=network, fix=fix, undo=undo, dry_run=dry_run, both=json and markdown)
     if list_checks:
         rows = [{"id": check.id, "title": check.title, "about": check.about} for check in wanted]
         return Spoken(result=Result(command="doctor", data={"checks": rows}), render=_render_list)
-    _check_combination(host=host, fix=fix, undo=undo, dry_run=dry_run)
     mended = None
     if undo:
         mended = _undo(session)
         # A compiler that was chosen is no longer part of the settings.
-        session = open_session(json=json, progress=progress)
-    machine = _read_host(host) if host is not None else _look(session, python)
+        session = _open(json, progress, discreet)
+    machine = _read_host(host) if host is not None else _look(session, python, remember=not fix)
     if fix and not undo:
-        mended, machine = _fix(session, machine, python, dry_run=dry_run)
+        mended, machine = _fix(session, machine, python, only=only, dry_run=dry_run)
     reports = _ask_endpoints(session) if network else ()
     checks = [_about_network(row, reports, session) if network and row.id == "network" else row for row in CHECKS]
     diagnosis = diagnose(machine, only=only, checks=checks)
-    data = _data(machine, diagnosis, identifiers=include_identifiers)
+    data: dict[str, Any] = {
+        "verdict": diagnosis.verdict,
+        "host": host_to_data(machine, identifiers=include_identifiers),
+        "findings": [finding.to_data() for finding in diagnosis.findings],
+    }
     if network:
         data["network"] = [report.to_data() for report in reports]
     if mended is not None:
         data["fix"] = mended
+    data = discreet(data)
     result = Result(command="doctor", data=data)
     if diagnosis.errors:
-        worst = diagnosis.errors[0]
-        commands = worst.remedy.commands if worst.remedy is not None else ()
-        item = ErrorItem(code=f"doctor-{worst.check}", message=worst.summary, hint=commands[0] if commands else "")
-        result = Result(command="doctor", data=data, exit_code=ExitCode.FAILURE, status="error", errors=(item,))
+        result = replace(result, exit_code=ExitCode.FAILURE, status="error", errors=(_worst(data["findings"]),))
     return Spoken(result=result, render=_render_markdown if markdown else _render)
 
 
-def _check_combination(*, host: Path | None, fix: bool, undo: bool, dry_run: bool) -> None:
+def _worst(findings: Sequence[Mapping[str, Any]]) -> ErrorItem:
+    """The first error among the findings as they are shown, so that it tells no more than they do."""
+    worst = next(finding for finding in findings if finding["status"] == "error")
+    commands = worst["remedy"]["commands"] if worst["remedy"] is not None else []
+    return ErrorItem(code=f"doctor-{worst['check']}", message=worst["summary"], hint=commands[0] if commands else "")
+
+
+def _check_combination(
+    *, host: Path | None, python: Path | None, network: bool, fix: bool, undo: bool, dry_run: bool, both: bool
+) -> None:
     wrong = ""
     if (undo or dry_run) and not fix:
         wrong = "--undo and --dry-run go with --fix"
     elif fix and host is not None:
         wrong = "--fix mends this machine, --host judges another"
+    elif host is not None and (network or python is not None):
+        wrong = "--network and --python look at this machine, --host judges another"
     elif undo and dry_run:
         wrong = "--undo has no --dry-run"
+    elif both:
+        wrong = "--json and --markdown are two forms of the same answer"
     if wrong:
         raise UsageError(wrong, code="bad-option", hint="see: provision doctor --help")
 
 
-def _fix(session: Session, machine: Host, python: Path | None, *, dry_run: bool) -> tuple[dict[str, Any], Host]:
-    """Plan, say the plan, carry it out, look again."""
+def _open(json: bool, progress: str, discreet: Callable[[Any], Any]) -> Session:
+    """A session whose progress tells no more than the answer will."""
+    session = open_session(json=json, progress=progress)
+
+    def report(event: Event) -> None:
+        words = {row.name: getattr(event, row.name) for row in fields(event) if isinstance(getattr(event, row.name), str)}
+        session.reporter(replace(event, **discreet(words)))
+
+    return replace(session, reporter=report)
+
+
+def _fix(
+    session: Session, machine: Host, python: Path | None, *, only: Sequence[str], dry_run: bool
+) -> tuple[dict[str, Any], Host]:
+    """Plan, say the plan, carry it out, look again. `only` limits it to what these checks complain of."""
     from provision.engine.mending import apply
     from provision.engine.mends import plan_mends
     from provision.host.reader import Reader
 
     settings = session.settings
     folders = Reader(environ=settings.environ).path_folders()
-    plan = plan_mends(machine, toolkits_dir=str(settings.provision_home / "toolkits"), path_folders=folders)
+    found = plan_mends(machine, toolkits_dir=str(settings.provision_home / "toolkits"), path_folders=folders)
+    plan = [mend for mend in found if not only or set(only) & set(mend.checks)]
     said: dict[str, Any] = {"plan": [mend.to_data() for mend in plan], "done": [], "undone": []}
     if dry_run or not plan:
         return said, machine
     target = python or Path(sys.executable)
     said["done"] = list(apply(plan, python=target, settings=settings, reporter=session.reporter))
     # A chosen compiler is part of the settings from now on.
-    return said, _look(open_session(json=True), python)
+    return said, _look(replace(session, settings=open_session(json=True).settings), python, remember=False)
 
 
 def _undo(session: Session) -> dict[str, Any]:
@@ -147,39 +181,31 @@ def _about_network(row: Check, reports: tuple[EndpointReport, ...], session: Ses
     return replace(row, judge=lambda host: judge_endpoints(reports, offline=offline))
 
 
-def _look(session: Session, python: Path | None) -> Host:
+def _look(session: Session, python: Path | None, *, remember: bool) -> Host:
     from provision.host.probe import probe_host
 
-    return probe_host(session.settings, python=python, reporter=session.reporter)
+    return probe_host(session.settings, python=python, reporter=session.reporter, remember=remember)
 
 
 def _read_host(file: Path) -> Host:
     from provision.host.serial import host_from_json
 
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        with file.open("rb") as stream:
+            content = stream.read(_HOST_FILE_LIMIT + 1)
+    except OSError as error:
         raise UsageError(
-            f"cannot read {file}: {reason}",
+            f"cannot read {file}: {error.strerror}",
             code="bad-host-file",
             hint="make the file on that machine with: provision doctor --json > machine.json",
         ) from None
-    return host_from_json(text)
-
-
-def _data(machine: Host, diagnosis: Diagnosis, *, identifiers: bool) -> dict[str, Any]:
-    """The contract's data, and the verdict; without the person unless asked for."""
-    from provision.host.redact import redact, this_identity
-    from provision.host.serial import host_to_data
-
-    data = {
-        "verdict": diagnosis.verdict,
-        "host": host_to_data(machine, identifiers=identifiers),
-        "findings": [finding.to_data() for finding in diagnosis.findings],
-    }
-    plain: dict[str, Any] = data if identifiers else redact(data, this_identity())
-    return plain
+    if len(content) > _HOST_FILE_LIMIT:
+        raise UsageError(
+            f"{file} is too long to describe a machine",
+            code="bad-host-file",
+            hint="make the file on that machine with: provision doctor --json > machine.json",
+        )
+    return host_from_json(content)
 
 
 def _render_list(console: Console, data: Mapping[str, Any]) -> None:

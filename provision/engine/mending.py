@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -153,7 +154,9 @@ def _assemble(mend: Mend, journal: _Journal, *, python: Path, settings: Settings
     journal.remember_folders([str(folder) for folder in _absent(root.parent)])
     journal.begin({"kind": "toolkit", "title": mend.title, "root": str(root)})
     front_end, _ = _front_end(python, settings.environ)
-    ensure_toolkit(mend.toolkit, python=str(python), frontend=front_end, environ=settings.environ, reporter=reporter)
+    with tempfile.TemporaryDirectory(prefix="provision-mend-", ignore_cleanup_errors=True) as folder:
+        environ = _quiet(settings.environ, Path(folder))
+        ensure_toolkit(mend.toolkit, python=str(python), frontend=front_end, environ=environ, reporter=reporter)
 
 
 def _undo_toolkit(row: Row, settings: Settings) -> None:
@@ -209,8 +212,14 @@ _UNDO: dict[str, Callable[[Row, Settings], None]] = {
 }
 
 
+def _quiet(environ: Mapping[str, str], folder: Path) -> Mapping[str, str]:
+    """pip asks rustc for its version, and rustup's stand-in for rustc writes settings into a home that has none."""
+    return environ if environ.get("RUSTUP_HOME") else {**environ, "RUSTUP_HOME": str(folder)}
+
+
 def _must(command: Sequence[str], environ: Mapping[str, str]) -> None:
-    done = run(command, timeout_s=1800, env=environ)
+    with tempfile.TemporaryDirectory(prefix="provision-mend-", ignore_cleanup_errors=True) as folder:
+        done = run(command, timeout_s=1800, env=_quiet(environ, Path(folder)))
     if done.returncode != 0:
         raise BuildError(
             f"the packages could not be changed: {(done.stderr or done.stdout).strip()[-400:]}",

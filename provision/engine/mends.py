@@ -26,6 +26,8 @@ class Mend:
     id: str
     title: str
     because: str
+    checks: tuple[str, ...] = ()
+    """The checks of doctor that complain of what this mends."""
     packages: tuple[str, ...] = ()
     """PyPI requirements for the target environment."""
     toolkit: ToolkitChoice | None = None
@@ -56,6 +58,7 @@ def _compiler(host: Host) -> Mend | None:
         return None
     return Mend(
         id="host-compiler",
+        checks=("compiler",),
         title=f"build with {others[0].path} from now on",
         because=f"{default.path} does not compile a small program",
         compilers={"CC": _c_path(others[0].path), "CXX": others[0].path},
@@ -90,6 +93,7 @@ def _build_tools(host: Host, path_folders: Collection[str]) -> Mend | None:
         return None
     return Mend(
         id="build-tools",
+        checks=("build-tools",),
         title=f"install {' and '.join(wanted)} from PyPI into the environment",
         because=", ".join(why),
         packages=tuple(wanted),
@@ -106,6 +110,7 @@ def _links(host: Host, toolkits_dir: str) -> list[Mend]:
             found.append(
                 Mend(
                     id="toolkit-links",
+                    checks=("cuda-parts", "cuda-toolkits"),
                     title=f"link {', '.join(f'{name}.so' for name in names)} in {toolkit.root}",
                     because="the versioned libraries are there, the names a build links against are not",
                     links=tuple((f"{toolkit.root}/lib", name) for name in names),
@@ -131,6 +136,7 @@ def _toolkit(host: Host, toolkits_dir: str) -> Mend | None:
         return None
     return Mend(
         id="cuda-toolkit",
+        checks=("cuda-toolkits", "cuda-match"),
         title=f"assemble CUDA {version_text(plan.toolkit.version)} from NVIDIA's packages in {plan.toolkit.root}",
         because="no CUDA toolkit of this machine is usable here",
         toolkit=plan.toolkit,

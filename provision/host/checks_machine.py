@@ -160,8 +160,8 @@ def _judge_disk(disk: Disk, *, building: bool) -> Finding:
         return info(f"free space for {what} is unknown: {disk.path}")
     words = f"{format_bytes(disk.free_bytes)} free for {what} ({disk.path})"
     remedy = Remedy(text="Free space, or name a folder with more.", commands=(f"df -h {disk.path}", *move))
-    if disk.free_bytes < DISK_LEAST_BYTES[disk.purpose] and needed:
-        return error(f"{words}: too little", remedy=remedy)
+    if disk.free_bytes < DISK_LEAST_BYTES[disk.purpose]:
+        return (error if needed else warning)(f"{words}: too little", remedy=remedy)
     if disk.free_bytes < DISK_ENOUGH_BYTES and disk.purpose in ("model-cache", "temporary"):
         return warning(f"{words}: enough for the demo, little for more", remedy=remedy)
     return ok(words)

@@ -29,16 +29,22 @@ VARIABLES = (
 
 
 def probe_host(
-    settings: Settings, *, python: Path | None = None, reporter: Reporter = silent, reader: Reader | None = None
+    settings: Settings,
+    *,
+    python: Path | None = None,
+    reporter: Reporter = silent,
+    reader: Reader | None = None,
+    remember: bool = True,
 ) -> Host:
     """Everything `Host` holds, for the machine this process runs on. `python` is the target of an installation, default ours.
+    Answers that are dear to get are remembered in our own folder, unless not `remember`: then nothing at all is written there.
 
     Never raises for anything about the machine; `Host.notes` has one sentence per probe that failed.
     """
     eyes = reader or Reader(environ=settings.environ)
     probes = Probes(reporter=reporter)
     target = python or Path(sys.executable)
-    state = settings.provision_home / "probes"
+    state = settings.provision_home / "probes" if remember else None
 
     memory = probes.start("memory", 10.0, lambda: probe_memory(eyes))
     system = probes.start("system", 10.0, lambda: probe_system(eyes))
@@ -58,12 +64,12 @@ def probe_host(
     )
     disks = probes.start("disks", 20.0, lambda: probe_disks(eyes, settings, environment=_prefix(facts.get())))
     trouble = probes.start("compiler", 40.0, lambda: _compiler_works(eyes, tools.get() or ()))
-    amx = probes.start("amx", 40.0, lambda: _amx(eyes, cpu.get() or Cpu(), tools.get() or (), state / "amx.json"))
+    amx = probes.start("amx", 40.0, lambda: _amx(eyes, cpu.get() or Cpu(), tools.get() or (), state and state / "amx.json"))
     engine = probes.start(
         "engine",
         45.0,
         lambda: probe_engine(
-            target, settings.environ, timeout_s=20.0, cpu_model=(cpu.get() or Cpu()).model, cache=state / "engine"
+            target, settings.environ, timeout_s=20.0, cpu_model=(cpu.get() or Cpu()).model, cache=state and state / "engine"
         ),
     )
     seen = facts.get()
@@ -108,7 +114,7 @@ def _compiler_works(reader: Reader, tools: tuple[Tool, ...]) -> tuple[Tool, ...]
     return tuple(replace(tool, works=False, detail=problem) if reader.real(tool.path) == broken else tool for tool in tools)
 
 
-def _amx(reader: Reader, cpu: Cpu, tools: tuple[Tool, ...], cache: Path) -> Cpu:
+def _amx(reader: Reader, cpu: Cpu, tools: tuple[Tool, ...], cache: Path | None) -> Cpu:
     compiler = cxx_of(tools)
     if cpu.amx_compiler == "not-needed":
         return cpu

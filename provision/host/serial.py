@@ -11,6 +11,9 @@ from typing import Any
 from provision.errors import UsageError
 from provision.host.types import Host
 
+SCHEMA = 1
+"""Of `Host.schema`."""
+
 
 def host_to_data(host: Host, *, identifiers: bool = False) -> dict[str, Any]:
     """Plain JSON values. GPU UUIDs are left out unless `identifiers`; paths are as they are in `host` (see redact.py)."""
@@ -50,8 +53,8 @@ def _adapter() -> Any:
     return pydantic.TypeAdapter(Host)
 
 
-def host_from_json(text: str) -> Host:
-    """From a file: a bare Host, or the whole answer of `provision doctor --json`."""
+def host_from_json(text: str | bytes) -> Host:
+    """From a file: a bare Host, or the whole answer of `provision doctor --json`. PowerShell's UTF-16 will do."""
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -63,6 +66,13 @@ def host_from_json(text: str) -> Host:
     for key in ("data", "host"):
         if isinstance(data, dict) and "system" not in data and isinstance(data.get(key), dict):
             data = data[key]
+    schema = data.get("schema") if isinstance(data, dict) else None
+    if isinstance(schema, int) and schema != SCHEMA:
+        raise UsageError(
+            f"this describes a machine in schema {schema}, and this version of provision reads schema {SCHEMA}",
+            code="bad-host-file",
+            hint="use the same version of provision here as there: provision --version",
+        )
     return host_from_data(data)
 
 

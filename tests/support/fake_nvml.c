@@ -3,6 +3,7 @@
 //   mig       an H200 divided into two slices
 //   unified   a GB10, which answers "not supported" where discrete GPUs have an answer
 //   lost      two GPUs, the second fallen off the bus
+//   new       one RTX 5090 with a driver that serves CUDA 13.0
 //   garbage   names that are no UTF-8, sizes and versions that make no sense
 //   mismatch, unloaded, denied   the driver refuses;   hang, crash   it never answers
 #include <stdint.h>
@@ -31,8 +32,8 @@ int nvmlInitWithFlags(unsigned flags) {
     return is("mismatch") ? MISMATCH : is("unloaded") ? UNLOADED : is("denied") ? NO_PERMISSION : OK;
 }
 int nvmlShutdown(void) { return OK; }
-int nvmlSystemGetDriverVersion(char * out, unsigned size) { return text(out, size, is("garbage") ? "\xff\xfe" : "550.54.14"); }
-int nvmlSystemGetCudaDriverVersion_v2(int * version) { return *version = is("garbage") ? -7 : 12040, OK; }
+int nvmlSystemGetDriverVersion(char * out, unsigned size) { return text(out, size, is("garbage") ? "\xff\xfe" : is("new") ? "580.65.06" : "550.54.14"); }
+int nvmlSystemGetCudaDriverVersion_v2(int * version) { return *version = is("garbage") ? -7 : is("new") ? 13000 : 12040, OK; }
 int nvmlDeviceGetCount_v2(unsigned * count) { return *count = is("two") || is("lost") ? 2 : 1, OK; }
 
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, device ** out) {
@@ -44,6 +45,7 @@ int nvmlDeviceGetName(device * at, char * out, unsigned size) {
     if (is("garbage")) return text(out, size, "\xc3\x28\x80 \x1b[31mGPU");
     if (is("mig")) return text(out, size, at->slice < 0 ? "NVIDIA H200" : "NVIDIA H200 MIG 3g.71gb");
     if (is("unified")) return text(out, size, "NVIDIA GB10");
+    if (is("new")) return text(out, size, "NVIDIA GeForce RTX 5090");
     return text(out, size, at->index ? "Tesla T4" : "NVIDIA GeForce RTX 4090");
 }
 
@@ -60,8 +62,8 @@ int nvmlDeviceGetPciInfo_v3(device * at, pci * info) {
 }
 
 int nvmlDeviceGetCudaComputeCapability(device * at, int * major, int * minor) {
-    *major = is("garbage") ? -1 : is("mig") ? 9 : is("unified") ? 12 : at->index ? 7 : 8;
-    *minor = is("garbage") ? 1 << 30 : is("mig") ? 0 : is("unified") ? 1 : at->index ? 5 : 9;
+    *major = is("garbage") ? -1 : is("mig") ? 9 : is("unified") || is("new") ? 12 : at->index ? 7 : 8;
+    *minor = is("garbage") ? 1 << 30 : is("mig") || is("new") ? 0 : is("unified") ? 1 : at->index ? 5 : 9;
     return OK;
 }
 

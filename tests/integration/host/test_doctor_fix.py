@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -131,7 +133,7 @@ def test_the_assembled_toolkit_goes_with_its_folder(home: Path, monkeypatch: pyt
 
 
 def doctor(home: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "HOME": str(home), "PROVISION_HOME": str(home / "own"), **environ}
+    env = {**os.environ, **environ, "HOME": str(home), "PROVISION_HOME": str(home / "own")}
     argv = [sys.executable, "-m", "provision", "doctor", *arguments]
     return subprocess.run(argv, capture_output=True, text=True, env=env, timeout=300)
 
@@ -186,3 +188,48 @@ def test_build_tools_are_installed_into_the_environment_and_taken_out_without_a_
     undo(settings=settings, reporter=silent)
     after = {path: kind for path, kind in tree(venv).items() if "__pycache__" not in path}
     assert after == {path: kind for path, kind in before.items() if "__pycache__" not in path}
+
+
+CUBLAS = """
+#include <cublas_v2.h>
+__global__ void twice(float * x) { x[threadIdx.x] *= 2; }
+int main() { cublasHandle_t handle; twice<<<1, 32>>>(nullptr); return cublasCreate(&handle); }
+"""
+
+
+@pytest.mark.slow
+def test_the_toolkit_of_pypi_is_assembled_compiles_links_and_goes_without_a_trace(
+    home: Path, tmp_path: Path, fake_nvml: Callable[[str], dict[str, str]]
+) -> None:
+    """All of it for real, half a gigabyte of NVIDIA's packages; only the GPU is a stand-in."""
+    environ = {**fake_nvml("new"), "PIP_NO_CACHE_DIR": "1"}
+    only = ("--only", "cuda-match", "--json")
+    plan = json.loads(doctor(home, *only, "--fix", "--dry-run", **environ).stdout)["data"]["fix"]["plan"]
+    if [row["id"] for row in plan] != ["cuda-toolkit"]:
+        pytest.skip("this machine has a CUDA toolkit that could build for an RTX 5090, so none is assembled")
+    if shutil.disk_usage(home).free < 4 << 30:
+        pytest.skip("less than 4 GiB of disk for a CUDA toolkit")
+    assert tree(home) == {}
+    # What --only asks about is all that is mended.
+    assert json.loads(doctor(home, "--only", "memory", "--json", "--fix", **environ).stdout)["data"]["fix"]["done"] == []
+    fixed = doctor(home, *only, "--fix", **environ)
+    data = json.loads(fixed.stdout)["data"]
+    assert len(data["fix"]["done"]) == 1, fixed.stderr
+    assert [finding["status"] for finding in data["findings"]] == ["ok"], data["findings"]
+    (root,) = (home / "own" / "toolkits").iterdir()
+    (tmp_path / "probe.cu").write_text(CUBLAS)
+    argv = [root / "bin/nvcc", "-arch=sm_120", tmp_path / "probe.cu", "-o", tmp_path / "probe", "-lcublas", "-lcuda"]
+    built = subprocess.run(
+        [*argv, f"-L{root}/lib/stubs", *_suitable_host_compiler()], capture_output=True, text=True, timeout=300
+    )
+    assert built.returncode == 0, built.stderr
+    undone = json.loads(doctor(home, *only, "--fix", "--undo", **environ).stdout)["data"]
+    assert undone["fix"]["undone"] == data["fix"]["done"]
+    assert [finding["status"] for finding in undone["findings"]] == ["info"]
+    assert tree(home) == {}
+
+
+def _suitable_host_compiler() -> list[str]:
+    """CUDA 13.0's nvcc takes gcc up to 15; an older one beside it is what a build would be given."""
+    older = [path for number in range(15, 10, -1) if (path := shutil.which(f"g++-{number}"))]
+    return [f"-ccbin={older[0]}"] if older else []

@@ -72,6 +72,44 @@ def test_a_token_never_shows(own: Path) -> None:
         assert "verysecret" not in done.stdout + done.stderr
 
 
+def test_the_error_line_and_the_plan_of_a_mend_tell_no_more_than_the_findings(tmp_path: Path) -> None:
+    home = tmp_path / "home" / "zoe-quux"
+    home.mkdir(parents=True)
+    # A file where the folder of models belongs: the worst finding names it, and so does the error.
+    (home / "hub").write_text("")
+    strange = {"HOME": str(home), "USER": "zoe-quux", "LOGNAME": "zoe-quux", "HF_HUB_CACHE": str(home / "hub" / "models")}
+    strange |= {"CMAKE_ARGS": "-DX=hf_verysecretindeed -I/home/other-user/x", "CUDA_VISIBLE_DEVICES": "GPU-1234abcd,0"}
+    for form in (["--json"], ["--markdown"], ["--fix", "--dry-run", "--json"], []):
+        done = doctor(*form, home=home / "own", **strange)
+        assert done.returncode == 1, done.stderr
+        for word in ("zoe-quux", "verysecret", "other-user", "1234abcd"):
+            assert word not in done.stdout + done.stderr, (form, word)
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
+    assert doctor("--fix", "--dry-run", home=tmp_path / "own", HOME=str(tmp_path)).returncode in (0, 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tool_that_prints_without_end_costs_its_limit_and_no_memory(tmp_path: Path) -> None:
+    for name in ("cmake", "git"):
+        (tmp_path / name).write_text("#!/bin/sh\nexec yes aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n")
+        (tmp_path / name).chmod(0o755)
+    argv = [sys.executable, "-m", "provision", "doctor", "--json"]
+    code = (
+        "import json, resource, subprocess, sys; "
+        f"done = subprocess.run({argv!r}, capture_output=True); "
+        "sys.stdout.buffer.write(done.stdout); "
+        "print(json.dumps(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))"
+    )
+    env = {**os.environ, "PROVISION_HOME": str(tmp_path / "own"), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=120, check=True)
+    answer, kib = done.stdout.strip().splitlines()
+    assert json.loads(answer)["exit_code"] in (0, 1)
+    # Two streams of 32 MiB per tool, and their text; without a limit it is gigabytes.
+    assert int(kib) < 1024 * 1024
+
+
 def test_it_is_quick_the_second_time(answer: dict[str, Any], own: Path) -> None:
     # 1.5 s when the machine is ours alone; the limit here leaves room for busy neighbours.
     took = []
@@ -89,6 +127,8 @@ def test_it_is_quick_the_second_time(answer: dict[str, Any], own: Path) -> None:
         {"PATH": ""},
         {"CUDA_HOME": "/dev/null", "CUDA_VISIBLE_DEVICES": "\udcff", "CC": "/etc/passwd", "CXX": "/"},
         {"TMPDIR": "/nowhere/at/all", "PROVISION_HOME": "/proc/1/own", "HF_HOME": "/dev/full"},
+        {"HOME": "", "USER": "", "LOGNAME": "", "TERM": "", "COLUMNS": "0"},
+        {"HOME": "relative", "COLUMNS": "40", "LANG": "C", "LC_ALL": "C", "TERM": "dumb", "PYTHONIOENCODING": "latin-1"},
         {"LD_LIBRARY_PATH": "/usr/lib/stubs", "CMAKE_ARGS": "-DLLAMA_CUBLAS=on \x01", "LANG": "tlh", "LC_ALL": "C"},
     ],
 )

@@ -25,6 +25,26 @@ def test_run_keeps_streams_apart_and_survives_bytes_that_are_not_utf8() -> None:
     assert (done.returncode, done.stdout, done.stderr, done.timed_out) == (3, "a\ufffdb", "e", False)
 
 
+def test_a_program_that_prints_without_end_costs_no_memory() -> None:
+    code = "import os\nwhile True: os.write(1, b'y' * 65536)"
+    done = run([sys.executable, "-c", code], timeout_s=3)
+    assert done.timed_out
+    assert len(done.stdout) == 32 * 1024 * 1024
+
+
+def test_a_program_that_does_not_read_its_input_ends_as_usual() -> None:
+    done = run([sys.executable, "-c", "print('done')"], timeout_s=30, stdin="x" * 1_000_000)
+    assert (done.returncode, done.stdout) == (0, "done\n")
+
+
+def test_whoever_left_the_session_with_our_pipe_is_not_waited_for() -> None:
+    code = "import subprocess; subprocess.Popen(['sleep', '20'], start_new_session=True); print('started', flush=True)"
+    started = time.monotonic()
+    done = run([sys.executable, "-c", code], timeout_s=2)
+    assert time.monotonic() - started < 15
+    assert (done.timed_out, done.stdout) == (True, "started\n")
+
+
 @pytest.mark.parametrize("own_group", [False, True])
 def test_a_time_limit_kills_the_grandchildren_too(tmp_path: Path, own_group: bool) -> None:
     mark = tmp_path / "pid"

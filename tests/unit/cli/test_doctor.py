@@ -75,6 +75,13 @@ def test_list_and_only(host_file: Path, capsys: pytest.CaptureFixture[str]) -> N
         (["--only", "nonsense"], "unknown-check"),
         (["--host", "/nowhere/machine.json"], "bad-host-file"),
         (["--progress", "loud"], "bad-option"),
+        (["--undo"], "bad-option"),
+        (["--dry-run"], "bad-option"),
+        (["--fix", "--undo", "--dry-run"], "bad-option"),
+        (["--fix", "--host", "machine.json"], "bad-option"),
+        (["--network", "--host", "machine.json"], "bad-option"),
+        (["--python", "/usr/bin/python3", "--host", "machine.json"], "bad-option"),
+        (["--markdown"], "bad-option"),
     ],
 )
 def test_bad_arguments_are_usage_errors(arguments: list[str], code: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,7 +94,27 @@ def test_bad_arguments_are_usage_errors(arguments: list[str], code: str, capsys:
 def test_a_binary_host_file_is_a_usage_error(host_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     host_file.write_bytes(b"\xff\xfe\x00")
     assert main(["doctor", "--host", str(host_file)]) == 2
-    assert "not UTF-8" in capsys.readouterr().err
+    assert "not JSON" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_host_file_as_powershell_writes_it(encoding: str, host_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    host_file.write_text(json.dumps(host_to_data(GOOD)), encoding=encoding)
+    assert main(["doctor", "--host", str(host_file)]) == 0
+    assert capsys.readouterr().out.startswith("CPU only")
+
+
+def test_an_endless_host_file_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--host", "/dev/zero"]) == 2
+    assert "too long" in capsys.readouterr().err
+
+
+def test_another_schema_names_both(host_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    host_file.write_text(json.dumps({**host_to_data(GOOD), "schema": 2, "more": 1}))
+    assert main(["doctor", "--host", str(host_file), "--json"]) == 2
+    (item,) = json.loads(capsys.readouterr().out)["errors"]
+    assert "schema 2" in item["message"]
+    assert "schema 1" in item["message"]
 
 
 def test_markdown_is_one_table_and_no_raw_html(host_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
