@@ -123,6 +123,8 @@ class RunningServer:
             "api_key": key,
             "settings": dict(plan.settings),
             "extra": dict(plan.extra),
+            "template": plan.template,
+            "defaults": dict(plan.defaults),
             "allowed_hosts": list(plan.allowed_hosts),
             "access_log": plan.access_log,
             "created": int(time.time()),
@@ -170,7 +172,7 @@ class RunningServer:
                 return UsageError(
                     "the model has no chat template, and llama-cpp-python would quietly use that of Llama 2",
                     code="no-chat-template",
-                    hint="name the right one: --chat-format chatml",
+                    hint="name the right one: --chat-format chatml, or --template FILE",
                 )
         return explain_load_failure(answer["error"], detail, answer["log"], model=str(self._plan.model))
 

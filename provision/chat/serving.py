@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,11 @@ _SERVER_FIELDS = frozenset(
         "type_v", "seed", "last_n_tokens_size", "numa",
     }
 )  # fmt: skip
+# Fields of CreateChatCompletionRequest and CreateCompletionRequest (llama_cpp/server/types.py) with the range they accept.
+_REQUEST_FIELDS: dict[str, tuple[float, float]] = {
+    "temperature": (0, math.inf), "top_p": (0, 1), "top_k": (0, math.inf), "min_p": (0, 1), "repeat_penalty": (0, math.inf),
+    "presence_penalty": (-2, 2), "frequency_penalty": (-2, 2), "max_tokens": (1, math.inf), "seed": (0, 2**32 - 1),
+}  # fmt: skip
 _POOLING_MEAN = 1  # LLAMA_POOLING_TYPE_MEAN, include/llama.h
 
 
@@ -34,7 +40,11 @@ class ServeWish:
     alias: str | None = None
     api_key_file: Path | None = None
     chat_format: str | None = None
+    template: str | None = None
+    """Jinja text that replaces the template of the GGUF."""
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    """What a recipe wants sampled how, by the names of `create_chat_completion`."""
     embeddings: bool = False
     access_log: bool = False
 
@@ -52,6 +62,9 @@ class ServerPlan:
     settings: Mapping[str, Any]
     extra: Mapping[str, Any]
     """Arguments of `Llama` that the server's own settings lack."""
+    template: str | None
+    defaults: Mapping[str, Any]
+    """Values for what a request leaves out, by the names of OpenAI's API and llama_cpp.server's additions to it."""
     allowed_hosts: tuple[str, ...]
     """Names a request may use for us; empty: any."""
     access_log: bool
@@ -100,6 +113,8 @@ def plan_server(wish: ServeWish, *, default_key_file: Path) -> ServerPlan:
         (settings if name in _SERVER_FIELDS else extra)[name] = value
     if wish.chat_format is not None:
         settings["chat_format"] = wish.chat_format
+    defaults, said = request_defaults(wish.sampling)
+    reasons += said
     if wish.template_kwargs:
         settings["chat_template_kwargs"] = dict(wish.template_kwargs)
     if wish.embeddings:
@@ -115,10 +130,35 @@ def plan_server(wish: ServeWish, *, default_key_file: Path) -> ServerPlan:
         api_key_file=key_file,
         settings=settings,
         extra=extra,
+        template=wish.template,
+        defaults=defaults,
         allowed_hosts=tuple(dict.fromkeys(hosts)),
         access_log=wish.access_log,
         reasons=tuple(reasons),
     )
+
+
+def request_defaults(sampling: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """(what the server fills in where a request says nothing, sentences about it)."""
+    defaults: dict[str, Any] = {}
+    refused = []
+    for name, value in sampling.items():
+        if value is None or value == ():
+            continue
+        low, high = _REQUEST_FIELDS.get(name, (0, 0))
+        if name == "stop":
+            defaults[name] = list(value)
+        elif name in _REQUEST_FIELDS and low <= value <= high:
+            defaults[name] = value
+        else:
+            refused.append(f"{name} {value}")
+    said = []
+    if defaults:
+        listed = ", ".join(f"{name} {value}" for name, value in defaults.items())
+        said.append(f"what a request leaves out is the recipe's: {listed}")
+    if refused:
+        said.append(f"llama_cpp.server does not take this of the recipe: {', '.join(refused)}")
+    return defaults, said
 
 
 def alias_of(model: Path) -> str:

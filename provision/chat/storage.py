@@ -1,8 +1,9 @@
-"""Transcripts on disk. A file is there whole or as it was before, whatever kills us while it is written."""
+"""Transcripts and templates on disk. A file is there whole or as it was before, whatever kills us while it is written."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import stat
 import tempfile
@@ -57,6 +58,28 @@ def save_transcript(path: Path, messages: Sequence[Message], form: Format = "lis
         write_atomically(target, dump_transcript(messages, form).encode(), mode=mode)
     except OSError as error:
         raise UsageError(f"cannot save to {path}: {error.strerror}", code="not-saved", hint="/save OTHER-FILE") from error
+
+
+def read_template(path: Path | None) -> str | None:
+    """The Jinja text in `path`, None for no path. Raises UsageError (`bad-template`) for a file that cannot be read as text."""
+    if path is None:
+        return None
+    try:
+        return path.expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the template {path}: {error}", code="bad-template", hint="give a Jinja file") from None
+
+
+def keep_template(text: str, folder: Path) -> Path:
+    """A file in `folder` that holds `text`, readable by everybody: a container's user need not be the one that writes it."""
+    data = text.encode()
+    path = folder / f"{hashlib.sha256(data).hexdigest()[:16]}.jinja"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, data, mode=0o644)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}", code="not-saved", hint=f"ls -ld {folder}") from error
+    return path
 
 
 def write_atomically(target: Path, data: bytes, *, mode: int) -> None:

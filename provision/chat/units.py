@@ -15,6 +15,17 @@ from provision.errors import UsageError
 
 UNITS = ("systemd", "compose", "quadlet")
 _IMAGE = "ghcr.io/ggml-org/llama.cpp"
+_TEMPLATE = "/run/template.jinja"
+# Formats of llama-cpp-python that are built into llama.cpp too, by its names (src/llama-chat.cpp of 0.5.0-dev).
+_TEMPLATES = {
+    "chatml": "chatml", "llama-2": "llama2", "llama-3": "llama3", "gemma": "gemma", "vicuna": "vicuna", "zephyr": "zephyr",
+    "openchat": "openchat",
+}  # fmt: skip
+_SAMPLING = {
+    "temperature": "--temp", "top_k": "--top-k", "top_p": "--top-p", "min_p": "--min-p", "repeat_penalty": "--repeat-penalty",
+    "presence_penalty": "--presence-penalty", "frequency_penalty": "--frequency-penalty", "max_tokens": "--predict",
+    "seed": "--seed",
+}  # fmt: skip
 _CACHE_TYPES = {0: "f32", 1: "f16", 2: "q4_0", 8: "q8_0"}  # enum ggml_type, ggml 0.25.3
 
 
@@ -29,6 +40,8 @@ class UnitPlan:
     """PROVISION_HOME; the only folder systemd lets the service write."""
     files: tuple[Path, ...]
     """The model's files, all shards of a split, links resolved."""
+    template_file: Path | None = None
+    """The Jinja file that holds `server.template`, for containers."""
 
 
 def unit_text(kind: str, plan: UnitPlan) -> str:
@@ -122,7 +135,30 @@ def _server_flags(plan: UnitPlan) -> list[str]:
         flags += ["--embeddings", "--pooling", "mean"]
     if server.api_key_file is not None:
         flags += ["--api-key-file", "/run/secrets/api-key"]
-    return [*flags, "--no-webui"]
+    return [*flags, *_prompt_flags(plan), *_sampling_flags(server.defaults), "--no-webui"]
+
+
+def _prompt_flags(plan: UnitPlan) -> list[str]:
+    """Template, named format and template variables. Raises UsageError for a format llama.cpp has no name for."""
+    flags = []
+    name = plan.server.settings.get("chat_format")
+    if plan.template_file is not None:
+        flags += ["--chat-template-file", _TEMPLATE]
+    elif name is not None and name not in _TEMPLATES:
+        raise UsageError(
+            f"llama.cpp's own server has no chat template named {name!r}",
+            code="template-unsupported",
+            hint="give the template itself: --template FILE (or --unit systemd, which runs llama_cpp.server)",
+        )
+    elif name is not None:
+        flags += ["--chat-template", _TEMPLATES[name]]
+    variables = plan.server.settings.get("chat_template_kwargs")
+    return [*flags, "--chat-template-kwargs", json.dumps(variables, sort_keys=True)] if variables else flags
+
+
+def _sampling_flags(defaults: Mapping[str, Any]) -> list[str]:
+    """Sampling a request may still override. Words to stop at have no flag; requests bring their own."""
+    return [word for name, flag in _SAMPLING.items() if name in defaults for word in (flag, str(defaults[name]))]
 
 
 def _image(plan: UnitPlan) -> str:
@@ -151,10 +187,7 @@ def _compose(plan: UnitPlan) -> str:
         f"      - {q(f'{_bind(server.host)}:{server.port}:8080')}",
         "    volumes:",
     ]
-    mounts = [(file, f"/models/{name}") for file, name in _mounts(plan)]
-    if server.api_key_file is not None:
-        mounts.append((server.api_key_file, "/run/secrets/api-key"))
-    for source, target in mounts:
+    for source, target in _mounts(plan):
         lines += [
             "      - type: bind",
             f"        source: {q(_compose_text(str(source)))}",
@@ -201,8 +234,7 @@ def _quadlet(plan: UnitPlan) -> str:
         f"Image={_image(plan)}",
         f"Exec={' '.join(_systemd_word(flag) for flag in _server_flags(plan))}",
         f"PublishPort={_bind(server.host)}:{server.port}:8080",
-        *(f"Volume={_volume(file, f'/models/{name}')}" for file, name in _mounts(plan)),
-        *([f"Volume={_volume(server.api_key_file, '/run/secrets/api-key')}"] if server.api_key_file is not None else []),
+        *(f"Volume={_volume(source, target)}" for source, target in _mounts(plan)),
         "UserNS=keep-id",
         "ReadOnly=true",
         "Tmpfs=/tmp",
@@ -225,8 +257,13 @@ def _quadlet(plan: UnitPlan) -> str:
 
 
 def _mounts(plan: UnitPlan) -> list[tuple[Path, str]]:
-    """(file on this machine with links resolved, its name inside). A cache keeps files as links to blobs without names."""
-    return [(Path(os.path.realpath(file)), file.name) for file in plan.files]
+    """(file on this machine, its place inside). Links are resolved: a cache keeps files as links to blobs without names."""
+    mounts = [(Path(os.path.realpath(file)), f"/models/{file.name}") for file in plan.files]
+    if plan.server.api_key_file is not None:
+        mounts.append((plan.server.api_key_file, "/run/secrets/api-key"))
+    if plan.template_file is not None:
+        mounts.append((plan.template_file, _TEMPLATE))
+    return mounts
 
 
 def _bind(host: str) -> str:

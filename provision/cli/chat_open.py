@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from provision.chat.conversation import Conversation
 from provision.chat.engine import ModelProcess
 from provision.chat.overflow import Policy
 from provision.chat.reasoning import MARKERS
-from provision.chat.storage import Keeper, load_transcript
+from provision.chat.storage import Keeper, load_transcript, read_template
 from provision.chat.transcripts import Format, Transcript, whole_characters
 from provision.chat.types import Load, Marker, Message, Sampling
 from provision.cli.session import Session
@@ -35,7 +34,7 @@ def resolve(wish: Wish, session: Session) -> ModelTarget:
 
 def open_conversation(wish: Wish, session: Session) -> tuple[Conversation, Keeper, tuple[str, ...]]:
     """The conversation, where it is saved, and what the person should know about the transcript that was read."""
-    template = _read_template(wish.template)
+    template = read_template(wish.template)
     transcript = _read_transcript(wish)
     target = resolve(wish, session)
     chat = target.recipe.chat if target.recipe is not None else None
@@ -104,12 +103,3 @@ def _read_transcript(wish: Wish) -> Transcript:
     if wish.input is not None:
         return load_transcript(wish.input)
     return Transcript(messages=(), format="list")
-
-
-def _read_template(path: Path | None) -> str | None:
-    if path is None:
-        return None
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the template {path}: {error}", code="bad-template", hint="give a Jinja file") from None

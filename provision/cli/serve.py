@@ -17,7 +17,7 @@ from provision.result import Result, json_text
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from provision.chat.serving import ServerPlan
+    from provision.chat.serving import ServerPlan, ServeWish
     from provision.recipes.target import ModelTarget
 
 
@@ -38,6 +38,7 @@ def serve(
     ctx: Annotated[int | None, typer.Option("--ctx", min=1, help="n_ctx; default: what fits.")] = None,
     n_gpu_layers: Annotated[int | None, typer.Option("--n-gpu-layers", min=-1, help="Default: what fits.")] = None,
     chat_format: Annotated[str | None, typer.Option("--chat-format", help="A named format, for example chatml.")] = None,
+    template: Annotated[Path | None, typer.Option("--template", help="A Jinja file instead of the model's template.")] = None,
     embeddings: Annotated[bool, typer.Option("--embeddings", help="Serve embeddings as well.")] = False,
     access_log: Annotated[bool, typer.Option("--access-log", help="One line on stderr per request.")] = False,
     python: Annotated[Path | None, typer.Option("--python", help="Python whose environment holds the engine.")] = None,
@@ -46,6 +47,9 @@ def serve(
     progress: ProgressOption = "auto",
 ) -> Spoken | int:
     """Serve a model to OpenAI clients; --test checks a running server, --unit prints a service file."""
+    from provision.chat.serving import plan_server
+    from provision.chat.storage import read_template
+
     session = open_session(json=json, progress=progress)
     if test is not None:
         return _test(test, session, api_key_file)
@@ -55,12 +59,15 @@ def serve(
         session = replace(session, settings=replace(session.settings, offline=True))
     interpreter = python or Path(sys.executable)
     target = _resolve(model, session, python=interpreter, n_ctx=ctx, n_gpu_layers=n_gpu_layers)
-    plan = _plan(
-        target, session, host=host, port=port, alias=alias, api_key_file=api_key_file, chat_format=chat_format,
-        embeddings=embeddings, access_log=access_log,
+    wish = _wish(
+        target, host=host, port=port, alias=alias, api_key_file=api_key_file, chat_format=chat_format,
+        template=read_template(template), embeddings=embeddings, access_log=access_log,
     )  # fmt: skip
+    plan = plan_server(wish, default_key_file=session.settings.provision_home / "serve.key")
     if unit is not None:
-        return _unit(unit, plan, session, model=model, python=interpreter)
+        flags = _flags(ctx=plan.settings.get("n_ctx"), n_gpu_layers=n_gpu_layers, chat_format=chat_format, template=template)
+        flags += ["--embeddings"] if embeddings else []
+        return _unit(unit, plan, session, model=model, python=interpreter, flags=flags)
     return _serve(plan, session, python=interpreter, as_json=json)
 
 
@@ -73,42 +80,52 @@ def _resolve(model: str, session: Session, *, python: Path, n_ctx: int | None, n
     return replace(found, llama_kwargs={**found.llama_kwargs, "n_gpu_layers": n_gpu_layers})
 
 
-def _plan(
+def _wish(
     target: ModelTarget,
-    session: Session,
     *,
     host: str | None,
     port: int | None,
     alias: str | None,
     api_key_file: Path | None,
     chat_format: str | None,
+    template: str | None,
     embeddings: bool,
     access_log: bool,
-) -> ServerPlan:
+) -> ServeWish:
     """Flags first, then the recipe, then the defaults."""
-    from provision.chat.serving import ServeWish, plan_server
+    from provision.chat.serving import ServeWish
 
+    if chat_format is not None and template is not None:
+        raise UsageError("--chat-format and --template exclude each other", code="bad-option", hint="give one of them")
     recipe = target.recipe
     said = recipe.serve if recipe is not None else None
-    if recipe is not None and recipe.chat.template is not None and chat_format is None:
-        raise UsageError(
-            "the recipe replaces the chat template, which llama_cpp.server cannot do",
-            code="template-unsupported",
-            hint="name a format instead: --chat-format chatml",
-        )
-    wish = ServeWish(
+    if recipe is not None and chat_format is None and template is None:
+        chat_format, template = recipe.chat.chat_format, recipe.chat.template
+    return ServeWish(
         model=target.path.absolute(),
         llama_kwargs=target.llama_kwargs,
         host=host or (said.host if said else "127.0.0.1"),
         port=port if port is not None else (said.port if said else 8000),
         alias=alias or (said.alias if said else None) or (recipe.name if recipe else None),
         api_key_file=api_key_file.expanduser().absolute() if api_key_file else None,
-        chat_format=chat_format or (recipe.chat.chat_format if recipe else None),
+        chat_format=chat_format,
+        template=template,
         template_kwargs=recipe.chat.template_kwargs if recipe else {},
+        sampling=recipe.sampling.model_dump() if recipe else {},
         embeddings=embeddings,
         access_log=access_log,
     )
-    return plan_server(wish, default_key_file=session.settings.provision_home / "serve.key")
+
+
+def _flags(*, ctx: int | None, n_gpu_layers: int | None, chat_format: str | None, template: Path | None) -> list[str]:
+    """What was asked for on this command line, for the one that a unit runs."""
+    given: dict[str, object] = {
+        "--ctx": ctx or None,
+        "--n-gpu-layers": n_gpu_layers,
+        "--chat-format": chat_format,
+        "--template": template.expanduser().absolute() if template else None,
+    }
+    return [word for flag, value in given.items() if value is not None for word in (flag, str(value))]
 
 
 def _serve(plan: ServerPlan, session: Session, *, python: Path, as_json: bool) -> int:
@@ -169,20 +186,21 @@ def _announce(data: Mapping[str, Any], *, as_json: bool) -> None:
     sys.stdout.flush()
 
 
-def _unit(kind: str, plan: ServerPlan, session: Session, *, model: str, python: Path) -> Spoken:
+def _unit(kind: str, plan: ServerPlan, session: Session, *, model: str, python: Path, flags: list[str]) -> Spoken:
     from provision.chat.keys import read_or_create_key
+    from provision.chat.storage import keep_template
     from provision.chat.units import UnitPlan, model_files, unit_text
 
     local = Path(model).expanduser()
     command = [str(python), "-m", "provision", "serve", str(local.absolute()) if local.is_file() else model, "--offline"]
-    command += ["--host", plan.host, "--port", str(plan.port), "--alias", plan.alias]
-    if plan.settings.get("n_ctx"):
-        command += ["--ctx", str(plan.settings["n_ctx"])]
+    command += ["--host", plan.host, "--port", str(plan.port), "--alias", plan.alias, *flags]
     if plan.api_key_file is not None:
         read_or_create_key(plan.api_key_file)
         command += ["--api-key-file", str(plan.api_key_file)]
     files = model_files(plan.model, [file.name for file in plan.model.parent.iterdir()])
-    text = unit_text(kind, UnitPlan(server=plan, command=tuple(command), state=session.settings.provision_home, files=files))
+    state = session.settings.provision_home
+    kept = keep_template(plan.template, state / "templates") if plan.template is not None and kind != "systemd" else None
+    text = unit_text(kind, UnitPlan(server=plan, command=tuple(command), state=state, files=files, template_file=kept))
     data = {"unit": kind, "text": text, "api_key_file": str(plan.api_key_file) if plan.api_key_file else None}
     return Spoken(result=Result(command="serve", data=data), render=_render_unit)
 

@@ -3,14 +3,14 @@
 Runs in the environment that holds llama_cpp[server] and imports nothing of provision. The first line of stdin is the request:
 
     {"model", "alias", "host", "port", "api_key" | null, "settings": {...ModelSettings}, "extra": {...Llama},
-     "allowed_hosts": [...], "access_log", "created"}
+     "template": Jinja | null, "defaults": {...}, "allowed_hosts": [...], "access_log", "created"}
 
 Stdout says `@provision {"ready": true, "port", "n_ctx", ...}` once connections are accepted, or
 `@provision {"error", "detail", "log"}`. When stdin closes, the parent has gone and the server stops.
 
 What the guard changes (llama-cpp-python 0.3.36, llama_cpp/server/app.py): unknown model names got the default model; a prompt
 over the context broke a stream after "200 OK"; bad requests were 500; any web page could read answers (CORS * with
-credentials); the documentation pages were open; there was no /health.
+credentials); the documentation pages were open; there was no /health; `max_completion_tokens` was ignored; null was no number.
 """
 
 from __future__ import annotations
@@ -52,6 +52,10 @@ class Counted(Exception):
     """Thrown out of a chat handler with the number of prompt tokens."""
 
 
+class BadTemplate(Exception):
+    """The template of the request is no Jinja."""
+
+
 class CountingLlama:
     """Stands in for Llama while a chat handler renders a prompt: tokenizes, and gives up before anything is generated."""
 
@@ -76,6 +80,7 @@ class Guard:
         self._key = request["api_key"]
         self._hosts = set(request["allowed_hosts"])
         self._created = int(request["created"])
+        self._defaults: dict[str, Any] = request["defaults"]
         self._embeddings = bool(request["settings"].get("embedding"))
         self.llama: Any = None
         self.formats: Any = None
@@ -98,9 +103,11 @@ class Guard:
                 await _answer(send, 200, self._models())
                 return
             if path in (*_GENERATING, _EMBEDDING) and scope["method"] == "POST":
-                body = await _read(receive)
-                self._check_body(path, body)
-                receive = _again(body, receive)
+                data = _object(await _read(receive))
+                self._check_body(path, data)
+                if path in _GENERATING:
+                    data = settled(data, self._defaults)
+                receive = _again(json.dumps(data).encode(), receive)
         except Refused as refused:
             await _answer(send, refused.status, refused.body)
             return
@@ -127,13 +134,7 @@ class Guard:
         row = {"id": self._alias, "object": "model", "created": self._created, "owned_by": "me", "meta": meta}
         return {"object": "list", "data": [row]}
 
-    def _check_body(self, path: str, body: bytes) -> None:
-        try:
-            data = json.loads(body)
-        except (ValueError, RecursionError):
-            raise Refused(400, "the body is not JSON", code="invalid_json") from None
-        if not isinstance(data, dict):
-            raise Refused(400, "the body is not a JSON object", code="invalid_json")
+    def _check_body(self, path: str, data: dict[str, Any]) -> None:
         model = data.get("model")
         if model is not None and model != self._alias:
             raise Refused(404, f"the model {model!r} does not exist; this server has {self._alias!r}",
@@ -181,6 +182,24 @@ class Guard:
         if not isinstance(prompt, str):
             raise Refused(400, "prompt must be text", code="invalid_prompt", param="prompt")
         return len(self.llama.tokenize(prompt.encode("utf-8", "replace"), add_bos=True, special=True))
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError):
+        raise Refused(400, "the body is not JSON", code="invalid_json") from None
+    if not isinstance(data, dict):
+        raise Refused(400, "the body is not a JSON object", code="invalid_json")
+    return data
+
+
+def settled(data: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """A request with the defaults filled in. OpenAI's clients say null for "not set", and max_completion_tokens."""
+    said = {name: value for name, value in data.items() if value is not None}
+    if "max_completion_tokens" in said:
+        said.setdefault("max_tokens", said.pop("max_completion_tokens"))
+    return {**defaults, **said}
 
 
 def _host_name(host: str) -> str:
@@ -266,7 +285,7 @@ def build(request: dict[str, Any], log: list[str]) -> Guard:
     for name in [name for name in os.environ if name.lower() in fields]:
         del os.environ[name]
 
-    original = llama_cpp.Llama
+    original, template = llama_cpp.Llama, request["template"]
 
     class Served(original):  # type: ignore[misc,valid-type]
         """Llama with the arguments that ModelSettings has no field for."""
@@ -274,6 +293,8 @@ def build(request: dict[str, Any], log: list[str]) -> Guard:
         def __init__(self, **options: Any) -> None:
             super().__init__(**{**options, **request["extra"]})
             self.verbose = False
+            if template is not None:
+                use_template(self, formats, template)
 
     llama_cpp.Llama = Served
     model = ModelSettings(model=request["model"], model_alias=request["alias"], verbose=True, **request["settings"])
@@ -284,6 +305,23 @@ def build(request: dict[str, Any], log: list[str]) -> Guard:
     assert server._llama_proxy is not None
     guard.llama, guard.formats = server._llama_proxy(request["alias"]), formats
     return guard
+
+
+def use_template(llama: Any, formats: Any, template: str) -> None:
+    """Let `template` build every prompt, in place of the one in the GGUF."""
+
+    def text(token: int) -> str:
+        return str(llama._model.token_get_text(token)) if token != -1 else ""
+
+    eos, bos = llama.token_eos(), llama.token_bos()
+    try:
+        formatter = formats.Jinja2ChatFormatter(
+            template=template, eos_token=text(eos), bos_token=text(bos), stop_token_ids=[eos]
+        )
+    except Exception as error:
+        raise BadTemplate(str(error)) from None
+    llama.chat_handler = formatter.to_chat_handler()
+    llama.chat_format = "own template"
 
 
 def main() -> None:
@@ -303,10 +341,13 @@ def main() -> None:
         guard = build(request, log)
     except ImportError as error:
         fail("engine-missing" if error.name == "llama_cpp" else "server-missing", str(error), log)
+    except BadTemplate as error:
+        fail("template", str(error), log)
     except Exception as error:
         fail("load", f"{type(error).__name__}: {error}", log)
     llama = guard.llama
-    if "tokenizer.chat_template" not in llama.metadata and not request["settings"].get("chat_format"):
+    chosen = request["settings"].get("chat_format") or request["template"]
+    if "tokenizer.chat_template" not in llama.metadata and not chosen:
         fail("no-chat-template", "", log)
 
     class Announcing(uvicorn.Server):  # type: ignore[misc]

@@ -156,6 +156,43 @@ def test_no_template_is_refused_here_too(scripted_model: ScriptedModel, tmp_path
     assert ran.envelope["errors"][0]["code"] == "no-chat-template"
 
 
+def test_a_recipes_template_and_sampling_are_served(scripted_model: ScriptedModel, tmp_path: Path) -> None:
+    """Its template builds the prompt, its sampling fills in what a request leaves out, and a request still has its way."""
+    recipe = tmp_path / "own.toml"
+    recipe.write_text(
+        f"""
+        name = "own"
+        title = "Own"
+        [model]
+        path = "{scripted_model(ENDLESS, loop=True)}"
+        [chat]
+        template = "{{{{ bos_token }}}}{{% for message in messages %}}{{{{ message['content'] }}}}{{% endfor %}}<|answer|>"
+        [sampling]
+        max_tokens = 2
+        """
+    )
+    with serving(recipe, tmp_path) as served:
+        assert served.data["chat_format"] == "own template"
+        assert "what a request leaves out is the recipe's: max_tokens 2" in served.data["reasons"]
+
+        def ask(**options: object) -> dict[str, Any]:
+            body = {"messages": [{"role": "user", "content": "four"}], "temperature": None, **options}
+            headers = {"Authorization": f"Bearer {served.key}"}
+            answer = httpx2.post(f"{served.root}/v1/chat/completions", headers=headers, json=body).json()
+            return dict(answer["usage"])
+
+        # The first token of a text, one for each letter, and the header of the answer.
+        assert ask() == {"prompt_tokens": 6, "completion_tokens": 2, "total_tokens": 8}
+        assert ask(max_completion_tokens=3)["completion_tokens"] == 3
+
+
+def test_a_template_that_is_no_jinja_is_named_before_anything_is_served(scripted_model: ScriptedModel, tmp_path: Path) -> None:
+    template = tmp_path / "broken.jinja"
+    template.write_text("{% for %}")
+    ran = provision("serve", scripted_model(["Hi"]), "--port", "0", "--template", template, "--json", home=tmp_path)
+    assert (ran.exit_code, ran.envelope["errors"][0]["code"]) == (2, "bad-template")
+
+
 def test_sigterm_ends_it_cleanly(scripted_model: ScriptedModel, tmp_path: Path) -> None:
     with serving(scripted_model(ENDLESS, loop=True), tmp_path) as served:
         worker = served.worker

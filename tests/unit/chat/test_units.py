@@ -13,7 +13,9 @@ def unit(kind: str, *, model: str = "/models/demo.gguf", **options: object) -> s
     wish = ServeWish(model=Path(model), llama_kwargs=kwargs, **options)  # type: ignore[arg-type]
     server = plan_server(wish, default_key_file=Path("/state/serve.key"))
     command = ("/venv/bin/python", "-m", "provision", "serve", model, "--offline")
-    return unit_text(kind, UnitPlan(server=server, command=command, state=Path("/state"), files=(Path(model),)))
+    kept = Path("/state/templates/x.jinja") if server.template is not None else None
+    plan = UnitPlan(server=server, command=command, state=Path("/state"), files=(Path(model),), template_file=kept)
+    return unit_text(kind, plan)
 
 
 def test_systemd_is_hardened_and_keeps_to_itself() -> None:
@@ -60,6 +62,28 @@ def test_compose_is_yaml_with_nothing_writable_and_no_privileges() -> None:
     assert service["command"][service["command"].index("--cache-type-k") + 1] == "q8_0"
     assert service["ports"] == ["0.0.0.0:8000:8080"]
     assert "deploy" not in service
+
+
+def test_containers_get_the_template_its_variables_and_the_sampling() -> None:
+    text = unit(
+        "compose", template="{{ x }}", template_kwargs={"think": False}, sampling={"temperature": 0.6, "stop": ("END",)}
+    )
+    service = yaml.safe_load(text)["services"]["llm"]
+    flags = service["command"]
+    assert flags[flags.index("--chat-template-file") + 1] == service["volumes"][1]["target"] == "/run/template.jinja"
+    assert service["volumes"][1]["source"] == "/state/templates/x.jinja"
+    assert flags[flags.index("--chat-template-kwargs") + 1] == '{"think": false}'
+    assert flags[flags.index("--temp") + 1] == "0.6"
+    assert "Volume=/state/templates/x.jinja:/run/template.jinja:ro" in unit("quadlet", template="{{ x }}").splitlines()
+
+
+def test_a_named_format_is_said_in_the_words_of_llama_cpp_or_refused() -> None:
+    flags = yaml.safe_load(unit("compose", chat_format="llama-3"))["services"]["llm"]["command"]
+    assert flags[flags.index("--chat-template") + 1] == "llama3"
+    with pytest.raises(UsageError, match="'qwen'") as caught:
+        unit("quadlet", chat_format="qwen")
+    assert caught.value.code == "template-unsupported"
+    assert unit("systemd", chat_format="qwen")
 
 
 def test_a_gpu_model_asks_for_the_gpu_image_and_device() -> None:
