@@ -13,7 +13,7 @@ from provision.engine.types import InstallWish, Reason, ToolkitChoice
 from provision.errors import MachineError
 from provision.host.cuda_tables import ToolkitFacts, all_toolkits, known_defects, toolkit_facts, version_text
 from provision.host.match import ToolkitVerdict, cuda_archs, cuda_gpus, judge_toolkit, judge_toolkits
-from provision.host.types import CudaToolkit, Driver, Gpu, Host, Version
+from provision.host.types import CudaToolkit, Driver, Gpu, Host
 
 # What nvcc, cudart, cublas and cccl need; cuda-toolkit's extras would also pull nvrtc, which ggml does not use.
 _TOOLKIT_PACKAGES = (
@@ -257,11 +257,6 @@ def _hurting_defects(facts: ToolkitFacts, archs: tuple[str, ...]) -> tuple[str, 
         for defect in known_defects(facts.version)
         if "Xcicc" in defect.workaround and (not defect.archs or set(defect.archs) & set(archs))
     )
-
-
-def _capability(arch: str) -> Version:
-    """(8, 9) for `89`, (12, 0) for `120`."""
-    return int(arch[:-1]), int(arch[-1])
 
 
 def _name(candidate: _Candidate) -> str:

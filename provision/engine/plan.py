@@ -14,13 +14,10 @@ from provision.engine.types import Backend, BuildPlan, InstallWish, PrebuiltChoi
 from provision.engine.vulkan import VulkanSdk, why_not_vulkan
 from provision.errors import MachineError, UsageError
 from provision.host.checks_build import compiler_command
-from provision.host.compilers import cxx_of
+from provision.host.compilers import NO_AMX_FLAGS, cxx_of
 from provision.host.match import cuda_gpus
 from provision.host.types import Host, Tool
 from provision.units import GIB, MIB
-
-NO_AMX_FLAGS = ("-mno-amx-tile", "-mno-amx-int8", "-mno-amx-bf16")
-"""Keep GCC 12 from compiling AMX kernels that die at the first quantized product; AVX512-VNNI stays in use."""
 
 # llama-cpp-python 0.3.36, pyproject.toml: cmake.minimum-version.
 _CMAKE_MIN = (3, 21)

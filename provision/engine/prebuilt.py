@@ -14,14 +14,18 @@ from html.parser import HTMLParser
 from urllib.parse import unquote, urljoin
 
 from provision.engine.types import Backend, InstallWish, PrebuiltChoice
-from provision.host.cuda_tables import driver_verdict, known_defects, toolkit_facts, version_text
-from provision.host.types import Host, Version
+from provision.host.cuda_tables import (
+    known_defects,
+    prebuilt_archs,
+    prebuilt_cuda_tags,
+    tag_version,
+    toolkit_facts,
+    version_text,
+)
+from provision.host.match import tags_for_driver
+from provision.host.types import Host
 
 _FILE = re.compile(r"llama_cpp_python-(?P<version>[^-]+)-(?P<python>[^-]+)-(?P<abi>[^-]+)-(?P<platform>.+)\.whl")
-_CU12_ARCHS = frozenset({"60", "61", "70", "75", "80", "86", "89", "90"})
-_CU13_ARCHS = frozenset({"75", "80", "86", "89", "90"})
-# cu118: real code from 60 to 89.
-_CU11_ARCHS = _CU12_ARCHS - {"90"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,28 +58,8 @@ def parse_index_page(html: str, *, base_url: str) -> tuple[IndexFile, ...]:
 def wanted_tags(host: Host, backend: Backend) -> tuple[str, ...]:
     """Index folders worth reading for this machine, best first."""
     if backend == "cuda":
-        driver = host.driver
-        rows = []
-        for tag, version in _CUDA_TAGS.items():
-            verdict = driver_verdict(
-                version, driver=driver.version if driver else None, driver_cuda=driver.cuda_version if driver else None
-            )
-            if verdict in ("runs", "native-only"):
-                rows.append((verdict != "runs", tuple(-part for part in version), tag))
-        return tuple(tag for _, _, tag in sorted(rows))
+        return tags_for_driver(host)
     return {"cpu": ("cpu",), "metal": ("metal",), "vulkan": ("vulkan",), "rocm": ("rocm72",)}[backend]
-
-
-_CUDA_TAGS: Mapping[str, Version] = {
-    "cu118": (11, 8),
-    "cu121": (12, 1),
-    "cu122": (12, 2),
-    "cu123": (12, 3),
-    "cu124": (12, 4),
-    "cu125": (12, 5),
-    "cu130": (13, 0),
-    "cu132": (13, 2),
-}
 
 
 def choose_prebuilt(
@@ -109,19 +93,24 @@ def choose_prebuilt(
             url=file.url,
             sha256=file.sha256,
             runtime_packages=runtime,
-            runtime_major=_CUDA_TAGS[tag][0] if tag in _CUDA_TAGS else None,
+            runtime_major=tag_version(tag)[0] if backend == "cuda" else None,
         )
         served = f" and has machine code for {', '.join(archs)}" if archs else ""
         return choice, f"the newest tag this machine serves is {tag}{served}"
-    return None, "; ".join(against) or "no index tag suits this driver"
+    return None, "; ".join(against) or _why_no_tag(host)
+
+
+def _why_no_tag(host: Host) -> str:
+    if not prebuilt_cuda_tags(host.system.os, host.system.arch):
+        return f"the index has no CUDA wheels for {host.system.os} {host.system.arch}"
+    return "no index tag suits this driver"
 
 
 def _against_tag(tag: str, archs: tuple[str, ...]) -> str | None:
-    version = _CUDA_TAGS[tag]
+    version = tag_version(tag)
     if any("gibberish" in defect.effect for defect in known_defects(version)):
         return f"CUDA {version_text(version)} miscompiles IQ2 and IQ3 kernels"
-    have = _CU13_ARCHS if version[0] == 13 else _CU12_ARCHS if version[0] == 12 else _CU11_ARCHS
-    lacking = [arch for arch in archs if arch not in have]
+    lacking = [arch for arch in archs if arch not in prebuilt_archs(tag)]
     return f"holds no machine code for {', '.join(lacking)}" if lacking else None
 
 
@@ -144,7 +133,7 @@ def _fits(file: IndexFile, host: Host, version: str) -> bool:
 
 
 def _runtime(tag: str) -> tuple[str, ...]:
-    facts = toolkit_facts(_CUDA_TAGS[tag])
+    facts = toolkit_facts(tag_version(tag))
     packages = facts.pypi_packages if facts is not None else {}
     return tuple(
         f"{name}{spec}" for name, spec in packages.items() if name.startswith(("nvidia-cuda-runtime", "nvidia-cublas"))

@@ -18,8 +18,6 @@ from typing import Literal, get_args
 from provision.processes import Finished, run
 
 AmxVerdict = Literal["trusted", "miscompiles", "untested", "not-needed"]
-NO_AMX_FLAGS = ("-mno-amx-tile", "-mno-amx-int8", "-mno-amx-bf16")
-"""What a build adds to CFLAGS and CXXFLAGS when the verdict is not `trusted`; AVX512-VNNI stays in use."""
 
 _SOURCE = Path(__file__).parent / "children" / "amx_probe.cpp"
 _COMPILE = ("-x", "c++", "-std=c++11", "-O2", "-mamx-tile", "-mamx-int8")

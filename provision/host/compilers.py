@@ -7,6 +7,9 @@ import re
 from provision.host.cuda_tables import parse_version
 from provision.host.types import Tool, Version
 
+NO_AMX_FLAGS = ("-mno-amx-tile", "-mno-amx-int8", "-mno-amx-bf16")
+"""What a build adds to CFLAGS and CXXFLAGS when the compiler is not trusted with AMX; AVX512-VNNI stays in use."""
+
 
 def cxx_of(tools: tuple[Tool, ...]) -> Tool | None:
     """The C++ compiler a build takes by itself: CXX, else what CMake tries first."""

@@ -172,15 +172,25 @@ def fitting_toolkits(host: Host) -> tuple[ToolkitFacts, ...]:
 
 def prebuilt_tags(host: Host) -> tuple[str, ...]:
     """Tags of prebuilt CUDA engines that would run here, best first. Only the index knows whether it has a wheel of one."""
-    driver, archs = working_driver(host), cuda_archs(host)
-    if host.system.libc == "musl" or driver is None or not archs:
+    archs = cuda_archs(host)
+    if host.system.libc == "musl" or working_driver(host) is None or not archs:
         return ()
+    return tuple(
+        tag
+        for tag in tags_for_driver(host)
+        if set(archs) <= set(prebuilt_archs(tag))
+        and not any(defect.layout is None and not defect.archs for defect in known_defects(tag_version(tag)))
+    )
+
+
+def tags_for_driver(host: Host) -> tuple[str, ...]:
+    """Tags of prebuilt CUDA engines whose CUDA the driver serves: first those it serves in full, then the newest."""
+    driver = host.driver
     rows = []
     for tag in prebuilt_cuda_tags(host.system.os, host.system.arch):
         version = tag_version(tag)
-        verdict = driver_verdict(version, driver=driver.version, driver_cuda=driver_serves(driver))
-        wrong = any(defect.layout is None and not defect.archs for defect in known_defects(version))
-        if verdict in ("runs", "native-only") and set(archs) <= set(prebuilt_archs(tag)) and not wrong:
+        verdict = driver_verdict(version, driver=driver.version if driver else None, driver_cuda=driver_serves(driver))
+        if verdict in ("runs", "native-only"):
             rows.append((verdict != "runs", tuple(-part for part in version), tag))
     return tuple(tag for _, _, tag in sorted(rows))
 

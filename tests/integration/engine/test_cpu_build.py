@@ -16,11 +16,12 @@ from provision.engine.buildenv import ensure_build_environment
 from provision.engine.frontend import find_frontend
 from provision.engine.install import install
 from provision.engine.making import Made
-from provision.engine.plan import NO_AMX_FLAGS, PlanFacts, build_plan
+from provision.engine.plan import PlanFacts, build_plan
 from provision.engine.proof import prove
 from provision.engine.types import BuildPlan, InstallWish
 from provision.errors import BuildError
 from provision.events import silent
+from provision.host.compilers import NO_AMX_FLAGS
 from provision.host.probe import probe_host
 from provision.host.probe_engine import quantized_model
 from provision.processes import run

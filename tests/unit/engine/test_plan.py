@@ -3,11 +3,12 @@ from typing import Any
 
 import pytest
 
-from provision.engine.plan import NO_AMX_FLAGS, PlanFacts, build_plan
+from provision.engine.plan import PlanFacts, build_plan
 from provision.engine.types import BuildPlan, InstallWish
 from provision.engine.vulkan import VulkanSdk
 from provision.engine.wheelcache import cache_key
 from provision.errors import MachineError, UsageError
+from provision.host.compilers import NO_AMX_FLAGS
 from provision.host.types import Cpu, Gpu, Host, Memory, System, Tool
 from provision.units import GIB
 from tests.support.hosts import CMAKE, GCC12, NINJA, driver, linux, nvidia, toolkit

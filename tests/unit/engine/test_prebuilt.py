@@ -79,6 +79,7 @@ def test_the_runpath_follows_the_layout_of_the_runtime_packages() -> None:
         (gpu_host((8, 9), (595, 45)), ("89",), None),
         (gpu_host((6, 1), (580, 95)), ("61",), None),
         (gpu_host((8, 9), (418, 40)), ("89",), "no index tag suits this driver"),
+        (gpu_host((8, 7), (580, 95), system=System(os="linux", arch="aarch64")), ("87",), "no CUDA wheels for linux aarch64"),
     ],
 )
 def test_wheels_that_would_not_run_are_refused_with_the_reason(host: Host, archs: tuple[str, ...], says: str | None) -> None:
