@@ -27,6 +27,9 @@ def shell_lines(plan: BuildPlan, *, folder: BuildFolder) -> tuple[str, ...]:
     if plan.toolkit is not None and plan.toolkit.kind == "pypi":
         lines.insert(1, f"# the CUDA toolkit: provision puts these packages together in {plan.toolkit.root}")
         lines.insert(2, f"# {' '.join(plan.toolkit.packages)}")
+    for path, content in plan.files.items():
+        lines.append(f"mkdir -p {_quote(PurePath(path).parent)}")
+        lines.append(f"echo {shlex.quote(content.rstrip())} > {shlex.quote(path)}")
     for name, value in plan.env.items():
         lines.append(f"export {name}={shlex.quote(value)}" + (":$PATH" if name == "PATH" else ""))
     lines.append(shlex.join(wheel_command(folder, python=python)))

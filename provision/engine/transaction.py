@@ -74,11 +74,16 @@ def recover(state_dir: Path) -> bool:
 
 
 def write_json(path: Path, data: object) -> None:
+    """A whole JSON file under its name or none."""
+    write_text(path, json.dumps(data, indent=1))
+
+
+def write_text(path: Path, text: str) -> None:
     """A whole file under its name or none: temporary, fsync, rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with temporary.open("w", encoding="utf-8") as stream:
-        json.dump(data, stream, indent=1)
+        stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
     os.replace(temporary, path)

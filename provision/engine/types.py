@@ -84,6 +84,8 @@ class BuildPlan:
     cmake_args: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     """Added to the environment of the build; PATH holds only what goes in front."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Path to content: written before the build, because flags name them."""
     jobs: int = 1
     build_requires: tuple[str, ...] = ()
     """PyPI requirements of the private build environment."""

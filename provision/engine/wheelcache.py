@@ -21,7 +21,9 @@ def cache_key(plan: BuildPlan) -> str:
         "source": plan.prebuilt.url if plan.prebuilt else "build",
         "toolkit": [plan.toolkit.kind, list(plan.toolkit.version), plan.toolkit.root] if plan.toolkit else None,
         "cuda_archs": list(plan.cuda_archs),
-        "cmake_args": sorted(plan.cmake_args),
+        # What a file says matters, not where our own folder is.
+        "cmake_args": sorted(argument for argument in plan.cmake_args if argument.partition("=")[2] not in plan.files),
+        "files": sorted(plan.files.values()),
         "cflags": [plan.env.get("CFLAGS", ""), plan.env.get("CXXFLAGS", "")],
         "compiler": plan.compiler,
         "platform": plan.platform_key,

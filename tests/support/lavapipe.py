@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.support.debian import Unavailable, apt, download, need_apt, run, unpack
 
 PACKAGES = ("mesa-vulkan-drivers", "libvulkan1", "libvulkan-dev", "glslc", "spirv-headers")
 HEADERS_SUITE = "trixie"
 _DONE = "complete"
-
-
-class Unavailable(Exception):
-    """Why lavapipe cannot be had here: not Debian, no apt, no mirror."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,22 +58,20 @@ def prepare(folder: Path) -> Lavapipe:
     root = folder / "lavapipe"
     if (root / _DONE).is_file():
         return Lavapipe(root=root)
-    for program in ("apt-get", "dpkg-deb"):
-        if shutil.which(program) is None:
-            raise Unavailable(f"{program} is not on this machine")
+    need_apt()
     if os.uname().machine != "x86_64":
         raise Unavailable(f"only tried on x86_64, this is {os.uname().machine}")
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
-    own = _apt(root / "apt", sources=None)
-    _run([*own, "update"])
-    _unpack(_download(own, PACKAGES, root / "debs"), root)
-    newer = _apt(root / "apt-newer", sources=f"deb {_mirror(own)} {HEADERS_SUITE} main\n")
-    _run([*newer, "update"])
+    own = apt(root / "apt", sources=None)
+    run([*own, "update"])
+    unpack(download(own, PACKAGES, root / "debs"), root)
+    newer = apt(root / "apt-newer", sources=f"deb {_mirror(own)} {HEADERS_SUITE} main\n")
+    run([*newer, "update"])
     headers = root / "debs-newer"
     headers.mkdir()
-    _run([*newer, "download", "libvulkan-dev"], cwd=headers)
-    _unpack(sorted(headers.glob("*.deb")), root / "headers")
+    run([*newer, "download", "libvulkan-dev"], cwd=headers)
+    unpack(sorted(headers.glob("*.deb")), root / "headers")
     # ggml finds SPIRV-Headers by CMake but adds no include folder for them; beside the Vulkan headers they are seen.
     shutil.copytree(root / "usr/include/spirv", root / "headers/usr/include/spirv")
     _write_icd(root)
@@ -84,43 +79,14 @@ def prepare(folder: Path) -> Lavapipe:
     return Lavapipe(root=root)
 
 
-def _apt(state: Path, *, sources: str | None) -> list[str]:
-    """An apt-get with private state, so that neither root nor the machine's package lists are needed."""
-    for name in ("lists/partial", "cache/archives/partial"):
-        (state / name).mkdir(parents=True)
-    options = [f"Dir::State::Lists={state / 'lists'}", f"Dir::Cache={state / 'cache'}", "Debug::NoLocking=1"]
-    if os.geteuid() == 0:
-        options.append("APT::Sandbox::User=root")
-    if sources is not None:
-        (state / "sources.list").write_text(sources)
-        options += [f"Dir::Etc::sourcelist={state / 'sources.list'}", "Dir::Etc::sourceparts=/dev/null"]
-    return ["apt-get", "-q", *(word for option in options for word in ("-o", option))]
-
-
 def _mirror(apt: list[str]) -> str:
     """The Debian mirror this machine is configured with."""
-    listed = _run([*apt, "indextargets", "--format", "$(REPO_URI) $(SUITE) $(COMPONENT)", "Created-By: Packages"])
+    listed = run([*apt, "indextargets", "--format", "$(REPO_URI) $(SUITE) $(COMPONENT)", "Created-By: Packages"])
     for line in listed.splitlines():
         uri, suite, component = line.split()
         if component == "main" and "security" not in uri and "updates" not in suite and uri.rstrip("/").endswith("debian"):
             return uri
     raise Unavailable("no Debian mirror is configured for apt")
-
-
-def _download(apt: list[str], packages: tuple[str, ...], folder: Path) -> list[Path]:
-    """The packages and whatever of their dependencies is not installed here; the named ones always."""
-    folder.mkdir()
-    printed = _run([*apt, "-y", "--no-install-recommends", "--print-uris", "install", *packages])
-    missing = [line.split()[1].split("_")[0] for line in printed.splitlines() if line.startswith("'")]
-    _run([*apt, "download", *sorted({*missing, *packages})], cwd=folder)
-    return sorted(folder.glob("*.deb"))
-
-
-def _unpack(debs: list[Path], root: Path) -> None:
-    if not debs:
-        raise Unavailable("apt downloaded nothing")
-    for deb in debs:
-        _run(["dpkg-deb", "-x", str(deb), str(root)])
 
 
 def _write_icd(root: Path) -> None:
@@ -129,10 +95,3 @@ def _write_icd(root: Path) -> None:
         raise Unavailable("the Mesa package holds no libvulkan_lvp.so")
     text = '{"file_format_version": "1.0.0", "ICD": {"library_path": "%s", "api_version": "1.3.230"}}\n'
     (root / "lvp_icd.json").write_text(text % library)
-
-
-def _run(argv: list[str], *, cwd: Path | None = None) -> str:
-    done = subprocess.run(argv, cwd=cwd, capture_output=True, text=True, check=False, timeout=600)
-    if done.returncode != 0:
-        raise Unavailable(f"{' '.join(argv[:1] + argv[-2:])} failed: {done.stderr.strip()[-400:]}")
-    return done.stdout

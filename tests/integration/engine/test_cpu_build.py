@@ -49,8 +49,23 @@ def command(python: Path, *more: str) -> list[str]:
     ]
 
 
+def settings_with_ccache(tmp_path: Path) -> tuple[Settings, Path]:
+    """Settings whose PATH has a ccache that caches nothing and writes down which compiler it was called for."""
+    called = tmp_path / "called.txt"
+    script = tmp_path / "bin" / "ccache"
+    script.parent.mkdir()
+    script.write_text(
+        "#!/bin/sh\n"
+        'if [ "$1" = --version ]; then echo "ccache version 4.8"; exit; fi\n'
+        f'echo "$1" >> {shlex.quote(str(called))}\n'
+        'exec "$@"\n'
+    )
+    script.chmod(0o755)
+    return private_settings(tmp_path / "home", PATH=f"{script.parent}:{os.environ['PATH']}"), called
+
+
 def test_a_real_build_killed_resumed_and_reused(tmp_path: Path) -> None:
-    settings = private_settings(tmp_path / "home")
+    settings, compiled = settings_with_ccache(tmp_path)
     python = make_environment(tmp_path / "env")
     before = fingerprint(tmp_path / "env")
     started = subprocess.Popen(
@@ -78,6 +93,12 @@ def test_a_real_build_killed_resumed_and_reused(tmp_path: Path) -> None:
     resumed = [json.loads(line) for line in done.stderr.splitlines()]
     left = max(event["total"] for event in resumed if event.get("task") == "build" and event.get("total"))
     assert left <= whole - 35
+    # Every compiler call went through the compiler cache.
+    calls = compiled.read_text().splitlines()
+    assert len(calls) >= whole * 0.8
+    assert all(call.rsplit("/", 1)[-1].split("-")[0] in ("c++", "cc", "g++", "gcc", "clang++", "clang") for call in calls)
+    # What llama-cpp-python never loads was not compiled.
+    assert not any("httplib" in event.get("label", "") for event in resumed)
     # One copy of each library, against three in a plain wheel.
     with zipfile.ZipFile(data["wheel"]["path"]) as wheel:
         libraries = [name for name in wheel.namelist() if ".so" in name]

@@ -13,9 +13,10 @@ from provision.host.probe_engine import quantized_model
 from provision.settings import Settings
 from provision.smoke.demo import demo_model_path
 from provision.smoke.service import run_smoke
+from tests.support.debian import Unavailable
 from tests.support.engine_environment import make_environment, private_settings
 from tests.support.fit_on_gpu import check_layers
-from tests.support.lavapipe import Unavailable, prepare
+from tests.support.lavapipe import prepare
 from tests.support.tiny_model import write_tiny_model
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]

@@ -139,8 +139,9 @@ def test_memory_running_out_halves_the_jobs_down_to_one() -> None:
 def test_a_retry_changes_what_its_rule_says_and_only_once() -> None:
     again = next_try(PLAN, explain(EXAMPLES["ccache-failed"]))
     assert again is not None
-    assert again.plan.cmake_args == ("-DGGML_CUDA=ON", "-DGGML_CCACHE=OFF")
-    assert again.plan.env["CMAKE_ARGS"] == "-DGGML_CUDA=ON -DGGML_CCACHE=OFF"
+    launchers = tuple(f"-DCMAKE_{language}_COMPILER_LAUNCHER=" for language in ("C", "CXX", "CUDA"))
+    assert again.plan.cmake_args == ("-DGGML_CUDA=ON", "-DGGML_CCACHE=OFF", *launchers)
+    assert again.plan.env["CMAKE_ARGS"] == " ".join(again.plan.cmake_args)
     assert next_try(again.plan, explain(EXAMPLES["ccache-failed"])) is None
     newer = next_try(PLAN, explain(EXAMPLES["cmake-old"]))
     assert newer is not None

@@ -21,6 +21,10 @@ SDK = VulkanSdk(
     spirv_headers_dir="/usr/share/cmake/SPIRV-Headers",
 )
 
+WITHOUT_COMMON = "-DCMAKE_PROJECT_llama_cpp_INCLUDE=/home/p/cmake/without-common.cmake"
+CCACHE = Tool(name="ccache", path="/usr/bin/ccache", version=(4, 8), works=True)
+SCCACHE = dataclasses.replace(CCACHE, name="sccache", path="/opt/sccache")
+
 
 def facts(**changes: Any) -> PlanFacts:
     return PlanFacts(**({"provision_home": "/home/p", "python": "/venv/bin/python", "environ": {}} | changes))
@@ -37,9 +41,11 @@ def why(made: BuildPlan, topic: str) -> str:
 def test_a_cpu_plan_in_full() -> None:
     made = plan(linux())
     assert made.backend == "cpu"
-    assert made.cmake_args == ("-DCMAKE_PLATFORM_NO_VERSIONED_SONAME=ON",)
+    flags = ("-DCMAKE_PLATFORM_NO_VERSIONED_SONAME=ON", WITHOUT_COMMON)
+    assert made.cmake_args == flags
+    assert dict(made.files) == {"/home/p/cmake/without-common.cmake": "set(LLAMA_BUILD_COMMON OFF)\n"}
     assert dict(made.env) == {
-        "CMAKE_ARGS": "-DCMAKE_PLATFORM_NO_VERSIONED_SONAME=ON",
+        "CMAKE_ARGS": " ".join(flags),
         "CMAKE_GENERATOR": "Ninja",
         "CMAKE_BUILD_PARALLEL_LEVEL": "2",
         "NINJA_STATUS": "[%f/%t] ",
@@ -48,7 +54,7 @@ def test_a_cpu_plan_in_full() -> None:
     assert made.build_requires == ("scikit-build-core[pyproject]>=0.9.2",)
     assert made.warnings == ()
     assert why(made, "backend") == "backend: cpu (no usable GPU)"
-    assert made.estimated_s == 210
+    assert made.estimated_s == 120
 
 
 def test_a_cuda_plan_in_full() -> None:
@@ -63,6 +69,7 @@ def test_a_cuda_plan_in_full() -> None:
         "-DCMAKE_CUDA_COMPILER=/usr/local/cuda/bin/nvcc",
         "-DGGML_CUDA_NCCL=OFF",
         "-DCMAKE_PLATFORM_NO_VERSIONED_SONAME=ON",
+        WITHOUT_COMMON,
     }
     # One root everywhere, or CMake 3.25 mixes two toolkits.
     assert made.env["CUDACXX"] == "/usr/local/cuda/bin/nvcc"
@@ -212,6 +219,65 @@ def test_jobs_follow_cores_and_memory(cores: int | None, available: float | None
     assert (made.jobs, made.env["CMAKE_BUILD_PARALLEL_LEVEL"]) == (jobs, str(jobs))
 
 
+def test_the_users_number_of_jobs_wins() -> None:
+    made = plan(linux(), {"environ": {"CMAKE_BUILD_PARALLEL_LEVEL": "1"}})
+    assert (made.jobs, made.env["CMAKE_BUILD_PARALLEL_LEVEL"]) == (1, "1")
+    assert plan(linux(), {"environ": {"CMAKE_BUILD_PARALLEL_LEVEL": "many"}}).jobs == plan(linux()).jobs
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"cmake_args": "-DLLAMA_BUILD_COMMON=ON"},
+        {"cmake_args": "-DLLAMA_BUILD_SERVER=ON"},
+        {"cmake_args": "-DCMAKE_PROJECT_llama_cpp_INCLUDE=/my/own.cmake"},
+    ],
+)
+def test_what_needs_common_gets_common(asked: dict[str, Any]) -> None:
+    made = plan(linux(), asked)
+    assert WITHOUT_COMMON not in made.cmake_args
+    assert not made.files
+    assert not why(made, "left out")
+
+
+def test_common_is_built_by_versions_whose_build_files_were_not_read() -> None:
+    assert not plan(linux(), engine_version="0.3.35").files
+
+
+def test_a_compiler_cache_is_used_and_leaves_the_key_alone() -> None:
+    with_cache = linux(tools=(*linux().tools, CCACHE, SCCACHE))
+    made = plan(with_cache)
+    assert made.env["CMAKE_C_COMPILER_LAUNCHER"] == made.env["CMAKE_CXX_COMPILER_LAUNCHER"] == "/usr/bin/ccache"
+    assert made.env["CCACHE_BASEDIR"] == "/home/p/builds"
+    assert "CMAKE_CUDA_COMPILER_LAUNCHER" not in made.env
+    assert cache_key(made) == cache_key(plan(linux()))
+    assert "ccache is on PATH" in why(made, "compiler cache")
+    cuda = plan(with_cache, backend="cuda", cuda_archs=("89",), gpu_check=False)
+    assert cuda.env["CMAKE_CUDA_COMPILER_LAUNCHER"] == "/usr/bin/ccache"
+    other = plan(linux(tools=(*linux().tools, SCCACHE)))
+    assert other.env["CMAKE_C_COMPILER_LAUNCHER"] == "/opt/sccache"
+    assert "CCACHE_BASEDIR" not in other.env
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"cmake_args": "-DGGML_CCACHE=OFF"},
+        {"cmake_args": "-DCMAKE_CXX_COMPILER_LAUNCHER=distcc"},
+        {"environ": {"CCACHE_DISABLE": "1"}},
+        {"environ": {"CMAKE_C_COMPILER_LAUNCHER": "distcc"}},
+    ],
+)
+def test_what_the_user_decided_about_compiler_caches_stands(changes: dict[str, Any]) -> None:
+    made = plan(linux(tools=(*linux().tools, CCACHE)), changes)
+    assert "CMAKE_CXX_COMPILER_LAUNCHER" not in made.env
+
+
+def test_a_compiler_cache_that_does_not_run_is_not_used() -> None:
+    broken = dataclasses.replace(CCACHE, works=False)
+    assert "CMAKE_C_COMPILER_LAUNCHER" not in plan(linux(tools=(*linux().tools, broken))).env
+
+
 def test_old_or_missing_build_tools_come_from_pypi() -> None:
     old = dataclasses.replace(CMAKE, version=(3, 16, 3))
     made = plan(linux(tools=(GCC12, old)))
@@ -251,7 +317,7 @@ def test_a_build_that_is_not_native_needs_no_amx_flags() -> None:
 
 def test_cmake_args_win_and_the_plan_says_so() -> None:
     made = plan(linux(), {"cmake_args": "-DCMAKE_PLATFORM_NO_VERSIONED_SONAME=OFF -DGGML_NATIVE=OFF"})
-    assert made.cmake_args == ("-DCMAKE_PLATFORM_NO_VERSIONED_SONAME=OFF", "-DGGML_NATIVE=OFF")
+    assert made.cmake_args == ("-DCMAKE_PLATFORM_NO_VERSIONED_SONAME=OFF", WITHOUT_COMMON, "-DGGML_NATIVE=OFF")
     assert "CMAKE_ARGS wins" in made.warnings[0]
     assert made.cpu_key == ""
 
