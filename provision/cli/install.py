@@ -169,6 +169,9 @@ def _render(console: Console, data: Mapping[str, Any]) -> None:
         f" ({format_seconds(data['elapsed_s'])})",
         markup=False,
     )
+    for reason in data["plan"]["reasons"]:
+        if reason.startswith("kept:"):
+            console.print(f"  {reason}", markup=False)
     for device in data["proof"]["devices"]:
         memory = f", {format_bytes(device['memory_total_bytes'])}" if device["memory_total_bytes"] else ""
         console.print(f"  device {device['name']}: {device['description']}{memory}", markup=False)

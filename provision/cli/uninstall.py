@@ -33,3 +33,5 @@ def _render(console: Console, data: Mapping[str, Any]) -> None:
         console.print(f"removed {name}", markup=False)
     for name in data["kept"]:
         console.print(f"kept {name}: other packages need it", markup=False)
+    if data["left"]:
+        console.print(f"left {data['left']}: provision only removes what it placed", markup=False)

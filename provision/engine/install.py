@@ -15,17 +15,18 @@ from provision.engine.build import BuildFolder
 from provision.engine.elf_proof import prove_by_elf
 from provision.engine.environment import Environment, check_environment, inspect_environment
 from provision.engine.flags import parse_cmake_args
+from provision.engine.foreign import find_foreign, note_adopted, prove_foreign, still_adopted, why_not_kept
 from provision.engine.frontend import find_frontend
 from provision.engine.index import read_index
 from provision.engine.locks import one_at_a_time, writable_home
-from provision.engine.making import Builder, Made, Work, make_wheel
+from provision.engine.making import Builder, Made, Work, lack_of_disk, make_wheel
 from provision.engine.plan import PlanFacts, build_plan, index_tags
 from provision.engine.proof import prove
 from provision.engine.provenance import Installed, intact, read_installed, write_provenance
 from provision.engine.runpath import wanted_runpath
 from provision.engine.shell import shell_lines
 from provision.engine.staging import Stage, clean_leftovers, keep_as_previous, plan_moves, stage_engine
-from provision.engine.types import Action, BuildPlan, InstallResult, InstallWish, Proof, WheelFile
+from provision.engine.types import Action, BuildPlan, InstallResult, InstallWish, Proof, Reason, WheelFile
 from provision.engine.vulkan_probe import probe_vulkan
 from provision.engine.wheelcache import cache_key
 from provision.engine.wheelstore import describe_wheel, find_wheel, store_wheel
@@ -70,9 +71,28 @@ def _with_named_toolkit(wish: InstallWish, host: Host, settings: Settings) -> tu
 
 
 def dry_run(wish: InstallWish, *, host: Host, settings: Settings) -> tuple[BuildPlan, tuple[str, ...]]:
-    """The plan and its shell lines; changes nothing."""
-    plan = make_plan(wish, host=host, settings=settings, python=str(wish.python or sys.executable))
+    """The plan and its shell lines, with the refusals a real run would end in; changes nothing."""
+    environment = inspect_environment(wish.python or Path(sys.executable), environ=settings.environ)
+    check_environment(environment, chosen=wish.python is not None)
+    plan = make_plan(wish, host=host, settings=settings, python=environment.python)
+    plan = _foreseen(plan, wish, environment, settings)
     return plan, shell_lines(plan, folder=BuildFolder(root=settings.provision_home / "builds" / cache_key(plan)))
+
+
+def _foreseen(plan: BuildPlan, wish: InstallWish, environment: Environment, settings: Settings) -> BuildPlan:
+    """The plan, saying what a real run would find: an engine to keep, a wheel to reuse, a disk that is too small."""
+    key, present, foreign = cache_key(plan), read_installed(environment), find_foreign(environment)
+    if present is not None and wish.use_cache and _still_good(present, key):
+        reason = Reason(topic="kept", choice="the engine that is here", because="it is the one planned, and was proven")
+        return replace(plan, reasons=(*plan.reasons, reason))
+    if present is None and foreign and not why_not_kept(foreign, wish, plan, cmake_args=settings.cmake_args):
+        reason = Reason(topic="kept", choice=foreign.name, because="it is the one planned; if it proves right it stays")
+        return replace(plan, reasons=(*plan.reasons, reason))
+    if wish.use_cache and (wheel := find_wheel(settings.provision_home / "wheels", key)) is not None:
+        reason = Reason(topic="wheel", choice=str(wheel.path), because="built before by the same plan; nothing is compiled")
+        return replace(plan, reasons=(*plan.reasons, reason))
+    short = lack_of_disk(plan, settings.provision_home)
+    return plan if short is None else replace(plan, warnings=(*plan.warnings, f"no-disk: {short}; a real run ends with exit 3"))
 
 
 def install(
@@ -103,40 +123,85 @@ def install(
         key = cache_key(plan)
         for warning in plan.warnings:
             reporter(Note(level="warning", message=warning))
-        present = read_installed(environment)
+        tried = model or quantized_model()
+        kept = _kept(wish, plan, key, environment, settings=settings, reporter=reporter, model=tried)
         action: Action
-        wheel: WheelFile | None
-        if wish.use_cache and present is not None and _still_good(present, key):
-            action, wheel, proof = "kept", present.wheel, present.proof
+        if kept is not None:
+            action = "kept"
+            plan, wheel, proof = kept
         else:
             with writable_home(settings):
                 frontend = find_frontend(settings.environ, python=python, python_has_pip=environment.has_pip)
                 work = Work(plan=plan, key=key, settings=settings, frontend=frontend, reporter=reporter)
-                make = builder or make_wheel
-                tried = model or quantized_model()
-                try:
-                    wheel, action, proof = _obtain_and_place(work, environment, wish, make, tried)
-                except (BuildError, IntegrityError, TransferError) as error:
-                    if plan.source != "prebuilt" or wish.source != "any":
-                        raise
-                    reporter(Note(level="warning", message=f"the prebuilt wheel is no use here ({error.message}); building"))
-                    plan = make_plan(replace(wish, source="build"), host=host, settings=settings, python=python)
-                    work = replace(work, plan=plan, key=cache_key(plan))
-                    wheel, action, proof = _obtain_and_place(work, environment, wish, make, tried)
+                plan, wheel, action, proof = _install_anew(work, environment, wish, host, builder or make_wheel, tried)
     return InstallResult(
         plan=plan,
         action=action,
         wheel=wheel,
         proof=proof,
         elapsed_s=time.monotonic() - started,
-        shell_lines=shell_lines(plan, folder=BuildFolder(root=settings.provision_home / "builds" / key)),
+        shell_lines=shell_lines(plan, folder=BuildFolder(root=settings.provision_home / "builds" / cache_key(plan))),
     )
+
+
+def _kept(
+    wish: InstallWish,
+    plan: BuildPlan,
+    key: str,
+    environment: Environment,
+    *,
+    settings: Settings,
+    reporter: Reporter,
+    model: Path | None,
+) -> tuple[BuildPlan, WheelFile | None, Proof] | None:
+    """What is here already, when it is what was asked for: ours and proven before, or somebody else's and proven now."""
+    present = read_installed(environment)
+    if present is not None:
+        return (plan, present.wheel, present.proof) if wish.use_cache and _still_good(present, key) else None
+    foreign = find_foreign(environment)
+    if foreign is None:
+        return None
+    against = why_not_kept(foreign, wish, plan, cmake_args=settings.cmake_args)
+    proof = None
+    if against is None:
+        proof = still_adopted(foreign, environment, key)
+        when = "proven before, and the same since"
+        if proof is None:
+            when = "proven now"
+            try:
+                proof = prove_foreign(plan, environment, model=model, environ=settings.environ)
+            except BuildError as error:
+                against = error.message
+    if proof is None:
+        reporter(
+            Note(level="warning", message=f"{foreign.name} is replaced: {against}; provision install --rollback undoes it")
+        )
+        return None
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    note_adopted(foreign, plan, environment, key=key, proof=proof, now=now)
+    reason = Reason(topic="kept", choice=foreign.name, because=f"{when}; it is not ours, and provision uninstall leaves it")
+    return replace(plan, reasons=(*plan.reasons, reason)), None, proof
 
 
 def _still_good(present: Installed, key: str) -> bool:
     """Built for this very plan, proven then, and not touched since."""
     proven = present.proof.quantized_inference is True or bool(present.proof.device_archs)
     return present.key == key and proven and intact(present)
+
+
+def _install_anew(
+    work: Work, environment: Environment, wish: InstallWish, host: Host, make: Builder, model: Path | None
+) -> tuple[BuildPlan, WheelFile, Action, Proof]:
+    """From the cache, the index or the compiler; where a prebuilt wheel is no use, a build."""
+    try:
+        return (work.plan, *_obtain_and_place(work, environment, wish, make, model))
+    except (BuildError, IntegrityError, TransferError) as error:
+        if work.plan.source != "prebuilt" or wish.source != "any":
+            raise
+        work.reporter(Note(level="warning", message=f"the prebuilt wheel is no use here ({error.message}); building"))
+    plan = make_plan(replace(wish, source="build"), host=host, settings=work.settings, python=work.plan.python)
+    work = replace(work, plan=plan, key=cache_key(plan))
+    return (plan, *_obtain_and_place(work, environment, wish, make, model))
 
 
 def _obtain_and_place(

@@ -150,14 +150,18 @@ def _failure(made: BuildFailure, found: tuple[Explanation, ...], work: Work) -> 
     return kind(message, code=f"build-{first.signature.id}", hint=first.signature.remedy)
 
 
+def lack_of_disk(plan: BuildPlan, home: Path) -> str | None:
+    """What a build needs in `home` against what is free there, when it is too little."""
+    there = next(folder for folder in (home, *home.parents) if folder.exists())
+    free = shutil.disk_usage(there).free
+    if free >= plan.disk_bytes:
+        return None
+    return f"a build needs about {format_bytes(plan.disk_bytes)} in {home}, and {format_bytes(free)} are free"
+
+
 def _check_disk(work: Work) -> None:
-    free = shutil.disk_usage(work.home).free
-    if free < work.plan.disk_bytes:
-        raise MachineError(
-            f"a build needs about {format_bytes(work.plan.disk_bytes)} in {work.home}, and {format_bytes(free)} are free",
-            code="no-disk",
-            hint="PROVISION_HOME=/path/on/a/larger/disk provision install",
-        )
+    if (short := lack_of_disk(work.plan, work.home)) is not None:
+        raise MachineError(short, code="no-disk", hint="PROVISION_HOME=/path/on/a/larger/disk provision install")
 
 
 def _last_error(text: str) -> str:

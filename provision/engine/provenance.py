@@ -23,7 +23,8 @@ class Installed:
     backend: Backend
     engine_version: str
     key: str
-    wheel: WheelFile
+    wheel: WheelFile | None
+    """None for an engine that was here before and is not ours."""
     proof: Proof
     dependencies: tuple[str, ...]
     libraries: Mapping[str, str]
@@ -66,7 +67,7 @@ def read_installed(environment: Environment) -> Installed | None:
     for dist_info in sorted(environment.platlib.glob("llama_cpp_python-*.dist-info")):
         try:
             data = json.loads((dist_info / FILE).read_text(encoding="utf-8"))
-            return _read(data, environment.platlib)
+            return installed_from_data(data, environment.platlib)
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return None
@@ -82,16 +83,15 @@ def intact(installed: Installed) -> bool:
         return False
 
 
-def _read(data: Mapping[str, Any], site: Path) -> Installed:
+def installed_from_data(data: Mapping[str, Any], site: Path) -> Installed:
+    """What a provenance file says; KeyError, TypeError or ValueError when it says something else."""
     proof = data["proof"]
     offloaded = proof["offloaded_layers"]
     return Installed(
         backend=cast(Backend, data["backend"]),
         engine_version=data["engine_version"],
         key=data["key"],
-        wheel=WheelFile(
-            path=Path(data["wheel"]["path"]), sha256=data["wheel"]["sha256"], size_bytes=data["wheel"]["size_bytes"]
-        ),
+        wheel=_wheel(data["wheel"]),
         proof=Proof(
             devices=tuple(Device(**row) for row in proof["devices"]),
             quantized_inference=proof["quantized_inference"],
@@ -105,3 +105,9 @@ def _read(data: Mapping[str, Any], site: Path) -> Installed:
         libraries=data["libraries"],
         folder=site / PACKAGE / "lib",
     )
+
+
+def _wheel(data: Mapping[str, Any] | None) -> WheelFile | None:
+    if data is None:
+        return None
+    return WheelFile(path=Path(data["path"]), sha256=data["sha256"], size_bytes=data["size_bytes"])

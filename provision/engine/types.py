@@ -30,6 +30,8 @@ class InstallWish:
     """The Python to install into; None is the running one."""
     source: Literal["any", "build", "prebuilt"] = "any"
     use_cache: bool = True
+    keep_foreign: bool = True
+    """Whether an engine somebody else installed may stay when it is the one planned and proves right."""
     gpu_check: bool = True
     """False on a machine that builds for another: the proof is then read from the ELF files."""
 

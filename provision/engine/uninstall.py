@@ -10,6 +10,8 @@ from typing import Any
 
 from provision.engine import transaction
 from provision.engine.environment import Environment, check_environment, inspect_environment
+from provision.engine.foreign import FILE as ADOPTED
+from provision.engine.foreign import find_foreign
 from provision.engine.frontend import find_frontend
 from provision.engine.locks import one_at_a_time
 from provision.engine.provenance import read_installed
@@ -21,12 +23,20 @@ from provision.settings import Settings
 
 
 def uninstall(python: Path | None, *, settings: Settings, reporter: Reporter = silent) -> dict[str, Any]:
-    """Remove the engine from the environment of `python`. ProvisionError (`not-ours`) when we did not place it."""
+    """Remove the engine from the environment of `python`, and our own folder in it.
+
+    An engine that somebody else installed and provision only proved stays: it is under `left`. ProvisionError (`not-ours`) for
+    one that provision has nothing to do with.
+    """
     environment = inspect_environment(Path(python or sys.executable), environ=settings.environ)
     check_environment(environment, chosen=python is not None)
     with one_at_a_time(environment, reporter):
         transaction.recover(environment.state_dir)
         installed = read_installed(environment)
+        foreign = find_foreign(environment) if installed is None else None
+        if foreign is not None and (environment.state_dir / ADOPTED).exists():
+            shutil.rmtree(environment.state_dir, ignore_errors=True)
+            return {"removed": [], "kept": [], "left": foreign.name, "python": environment.python}
         if installed is None:
             there = environment.installed.get(DISTRIBUTION)
             raise ProvisionError(
@@ -44,6 +54,7 @@ def uninstall(python: Path | None, *, settings: Settings, reporter: Reporter = s
     return {
         "removed": [f"{name} {environment.installed.get(name, '')}".strip() for name in names],
         "kept": sorted(set(came) - set(removable)),
+        "left": None,
         "python": environment.python,
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -56,6 +57,8 @@ def real_rooms(settings: Settings, *, python: Path | None, reporter: Reporter) -
         from provision.engine.wheelstore import store_wheel
 
         wish, own = _install_wish(recipe, settings, executable)
+        # The locked wheel is meant, not whatever else is there and works.
+        wish = dataclasses.replace(wish, keep_foreign=False)
         plan = make_plan(wish, host=host, settings=own, python=str(executable))
         # Under this machine's own key, so that `install` takes it from the cache, proves it and moves it in as any other.
         store_wheel(wheel, settings.provision_home / "wheels", cache_key(plan))

@@ -1,6 +1,7 @@
 """Installing for real into real environments; only the compiling is replaced, by packing up the engine of this environment."""
 
 import dataclasses
+import json
 import os
 import shutil
 import signal
@@ -19,6 +20,7 @@ from provision.engine.rollback import rollback
 from provision.engine.types import InstallResult, InstallWish
 from provision.engine.uninstall import uninstall
 from provision.errors import BuildError, MachineError, ProvisionError
+from provision.host.probe import probe_host
 from provision.host.types import Host
 from provision.settings import Settings
 from tests.support.engine_environment import (
@@ -245,6 +247,66 @@ def test_a_full_disk_under_the_wheel_cache_costs_only_the_cache(bench: Bench, sm
     assert full.run().action == "built"
     assert engine_works(bench.python, bench.model)
     assert not list(small_disk.rglob("*.whl*"))
+
+
+def command(bench: Bench, *more: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """`provision install --cpu` for the environment of the bench, as a user runs it."""
+    argv = [
+        sys.executable,
+        "-m",
+        "provision",
+        "install",
+        "--cpu",
+        "--python",
+        str(bench.python),
+        "--json",
+        "--progress",
+        "json",
+    ]
+    env = {**bench.settings.environ, **environ}
+    return subprocess.run([*argv, *more], capture_output=True, text=True, env=env, check=False)
+
+
+def test_too_small_a_disk_is_foreseen_by_a_dry_run_and_refused_by_a_real_one(bench: Bench, small_disk: Path) -> None:
+    before = fingerprint(bench.environment)
+    home = str(small_disk / "provision")
+    planned = command(bench, "--dry-run", PROVISION_HOME=home)
+    assert planned.returncode == 0
+    said = [text for text in json.loads(planned.stdout)["data"]["plan"]["warnings"] if text.startswith("no-disk:")]
+    assert len(said) == 1
+    assert "600 MiB" in said[0]
+    assert "6.0 MiB are free" in said[0]
+    # The look at the machine may note its findings there, nothing else.
+    assert not [name for name in ("builds", "build-envs", "sdists", "wheels") if (small_disk / "provision" / name).exists()]
+    real = command(bench, PROVISION_HOME=home)
+    assert real.returncode == 3
+    assert json.loads(real.stdout)["errors"][0]["code"] == "no-disk"
+    # Refused before anything is downloaded or compiled.
+    assert not [line for line in real.stderr.splitlines() if json.loads(line).get("task") in DOING]
+    assert not list(small_disk.rglob("*.tar.gz"))
+    assert fingerprint(bench.environment) == before
+
+
+DOING = ("build", "build-env", "source", "wheel", "toolkit")
+"""Tasks whose progress shows that something is downloaded or compiled."""
+
+
+def test_asking_again_compares_and_does_nothing_else(bench: Bench) -> None:
+    """The whole command, with every way out of the machine shut: no download, no compiler, no engine touched."""
+    host = probe_host(bench.settings, python=bench.python)
+    assert bench.run(host=host).action == "built"
+    planned = json.loads(command(bench, "--dry-run").stdout)["data"]["plan"]
+    assert any(reason.startswith("kept: the engine that is here") for reason in planned["reasons"])
+    ours = fingerprint(bench.settings.provision_home / "wheels")
+    theirs = fingerprint(bench.environment)
+    nowhere = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY"), "http://127.0.0.1:9")
+    again = command(bench, **nowhere, PIP_INDEX_URL="http://127.0.0.1:9/simple")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert json.loads(again.stdout)["data"]["action"] == "kept"
+    assert not [line for line in again.stderr.splitlines() if json.loads(line).get("task") in DOING]
+    assert fingerprint(bench.settings.provision_home / "wheels") == ours
+    assert fingerprint(bench.environment) == theirs
+    assert not list((bench.settings.provision_home).glob("builds/*"))
 
 
 def test_a_toolkit_that_is_none_is_named(bench: Bench) -> None:
