@@ -273,7 +273,8 @@ CHECKS = (
         id="network",
         title="Hub and mirrors",
         about="Only with `--network`: the configured endpoint and ModelScope list one public repository and serve a few "
-        "MiB of one file. Reachable, sha256 promised, ranges served, where the bytes come from, latency and speed.",
+        "MiB of one file: latency, speed, where the bytes come from. What an endpoint does not do as the Hub does (sha256 in "
+        "the listing, exact ranges, X-Repo-Commit, X-Linked-ETag, HEAD, uncompressed bytes, its own origin) is a finding each.",
         judge=judge_network_not_asked,
     ),
     Check(id="installer", title="pip or uv", about="One of them installs packages.", judge=judge_installer),

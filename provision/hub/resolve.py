@@ -6,6 +6,7 @@ import calendar
 import re
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from urllib.parse import parse_qs, quote, urlsplit
 
 from provision.errors import IntegrityError, TransferError
@@ -43,25 +44,28 @@ def resolve(listing: Listing, file: RepoFile, *, settings: Settings, reporter: R
             return auth_headers(address, settings)
 
     with Asker(settings, reporter=reporter) as asker:
-        answer, said = _follow(asker, url, headers_for)
+        answer, said, head_refused = _follow(asker, url, headers_for)
     if answer.status not in (200, 206) and answer.redirect is None:
         raise refusal(answer, repo_id=listing.repo_id, settings=settings, revision=listing.revision, path=file.path)
-    return _judged(file, answer, said, headers_for=headers_for)
+    return replace(_judged(file, answer, said, headers_for=headers_for), said=tuple(sorted(said)), head_refused=head_refused)
 
 
-def _follow(asker: Asker, url: str, headers_for: HeadersFor) -> tuple[Answer, dict[str, str]]:
-    """The last answer, and what the whole chain said; what was said first counts, for the Hub stands at the beginning."""
+def _follow(asker: Asker, url: str, headers_for: HeadersFor) -> tuple[Answer, dict[str, str], bool]:
+    """The last answer, what the whole chain said (what was said first counts, for the Hub stands at the beginning), and
+    whether HEAD was refused."""
     said: dict[str, str] = {}
+    refused = False
     for _ in range(_MAX_HOPS):
         answer = asker.ask(url, method="HEAD", headers_for=headers_for, follow="none", at_most=0)
         if answer.status in (403, 405, 501) and "x-error-code" not in answer.headers:
             # Refused as HEAD, perhaps not as GET: one byte tells as much.
+            refused = True
             answer = asker.ask(url, headers_for=_with_first_byte(headers_for), follow="none", at_most=0)
         for name in _SAID:
             if name in answer.headers:
                 said.setdefault(name, answer.headers[name])
         if answer.redirect is None or "x-linked-size" in said or "x-linked-etag" in said:
-            return answer, said
+            return answer, said, refused
         refuse_downgrade(url, answer.redirect)
         url = answer.redirect
     raise TransferError(

@@ -47,6 +47,10 @@ class Resolved:
     """What `Accept-Ranges` said; None when it said nothing."""
     xet_only: bool = False
     """The server names a Xet hash and no plain address."""
+    said: tuple[str, ...] = ()
+    """Which of the Hub's own headers (lower case) came with the answers on the way to `url`."""
+    head_refused: bool = False
+    """HEAD was refused on the way, and GET of one byte was not."""
 
     @property
     def origin(self) -> str:

@@ -1,5 +1,6 @@
 """doctor --network against a hub on loopback, with its faults."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from provision.hub.checks_network import judge_endpoints
 from provision.hub.checkup import PROBE_REPO, check_endpoint
 from tests.support.hub import Fault, Kind, Noise, RunningHub, repo, start_hub
 from tests.support.settings import settings_in
@@ -39,11 +41,51 @@ def test_modelscope(hub: RunningHub, tmp_path: Path) -> None:
     assert report.hashes
 
 
-def test_a_mirror_that_ignores_ranges(hub: RunningHub, tmp_path: Path) -> None:
-    hub.inject(Fault(kind=Kind.RANGE_IGNORED))
+@pytest.mark.parametrize(
+    ("fault", "lacks"),
+    [
+        (Fault(kind=Kind.RANGE_IGNORED), {"ranges"}),
+        (Fault(kind=Kind.OTHER_RANGE, at_byte=1), {"ranges"}),
+        (Fault(kind=Kind.OTHER_RANGE, at_byte=1, skip=1), {"ranges"}),
+        (Fault(kind=Kind.WRONG_TOTAL, at_byte=7), {"ranges"}),
+        (Fault(kind=Kind.GZIP), {"identity", "ranges"}),
+        (Fault(kind=Kind.NO_COMMIT, where="resolve"), {"commit-header"}),
+        (Fault(kind=Kind.NO_LINKED, where="resolve"), {"linked-hash"}),
+        (Fault(kind=Kind.NO_LFS, where="tree", times=None), {"sha256"}),
+        (Fault(kind=Kind.HEAD_REFUSED, where="resolve"), {"head"}),
+    ],
+    ids=lambda value: value.kind.value if isinstance(value, Fault) else "",
+)
+def test_what_a_mirror_lacks_is_named(fault: Fault, lacks: set[str], hub: RunningHub, tmp_path: Path) -> None:
+    hub.inject(fault)
     report = check_endpoint(hub.url, "hf", settings=settings_in(tmp_path, HF_ENDPOINT=hub.url))
-    assert report.ranges is False
-    assert report.bytes_per_s is None
+    assert report.problem is None
+    # The hub's storage is another port, as a mirror's may be another host.
+    assert set(report.lacks) == {"off-origin", *lacks}
+    assert report.ranges is ("ranges" not in lacks)
+    assert (report.bytes_per_s is None) == ("ranges" in lacks)
+    assert hub.log.body_bytes() < 7_000_000
+    summaries = [finding.summary for finding in judge_endpoints([report], offline=False)]
+    assert len(summaries) == 2 + len(lacks)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (Fault(kind=Kind.STATUS, where="info", value=503, times=None), "503"),
+        (Fault(kind=Kind.BROKEN_JSON, where="tree", times=None), "not as a hub does"),
+        (Fault(kind=Kind.RESET, at_byte=0, times=None), "cannot reach"),
+        (Fault(kind=Kind.REDIRECT, where="resolve", text="http://127.0.0.1:1/", times=None), "cannot reach http://127.0.0.1:1"),
+        (Fault(kind=Kind.REDIRECT, where="resolve", text="{here}", times=None), "redirects"),
+    ],
+)  # fmt: skip
+def test_what_stops_the_questions_is_the_problem(fault: Fault, words: str, hub: RunningHub, tmp_path: Path) -> None:
+    if fault.text == "{here}":
+        fault = dataclasses.replace(fault, text=hub.url + "{path}")
+    hub.inject(fault)
+    report = check_endpoint(hub.url, "hf", settings=settings_in(tmp_path, HF_ENDPOINT=hub.url))
+    assert report.problem is not None
+    assert words in report.problem
 
 
 def test_a_login_page_is_no_hub(hub: RunningHub, tmp_path: Path) -> None:
@@ -83,8 +125,8 @@ def test_the_command_asks_only_when_told(hub: RunningHub, tmp_path: Path) -> Non
     assert doctor()["findings"][0]["status"] == "skipped"
     assert hub.log.body_bytes() == 0
     asked = doctor("--network")
-    assert [finding["status"] for finding in asked["findings"]] == ["ok", "ok"]
-    assert "MiB/s on one connection" in asked["findings"][0]["summary"] + asked["findings"][1]["summary"]
+    assert [finding["status"] for finding in asked["findings"]] == ["info", "info", "ok", "ok"]
+    assert all("MiB/s on one connection" in finding["summary"] for finding in asked["findings"][2:])
     assert {row["source"] for row in asked["network"]} == {"hf", "modelscope"}
     env["HF_HUB_OFFLINE"] = "1"
     assert doctor("--network")["findings"][0]["summary"].startswith("offline")

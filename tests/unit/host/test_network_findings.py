@@ -1,7 +1,9 @@
+from typing import get_args
+
 import pytest
 
 from provision.hub.checks_network import judge_endpoints
-from provision.hub.checkup import EndpointReport
+from provision.hub.checkup import EndpointReport, Lack
 
 GOOD = EndpointReport(
     endpoint="https://huggingface.co", source="hf", latency_s=0.25, hashes=True, ranges=True, served_from="https://cdn.example",
@@ -22,10 +24,23 @@ def test_an_endpoint_that_fails_is_no_error_because_the_demo_needs_none(source: 
     (finding,) = judge_endpoints([report], offline=False)
     assert finding.status == status
     assert finding.remedy is not None
-    assert finding.remedy.commands == ("export A=b",)
+    assert finding.remedy.text == "export A=b"
+    # Another endpoint for the Hub's protocol; ModelScope has no other.
+    assert finding.remedy.commands == (("export HF_ENDPOINT=https://hf-mirror.com",) if source == "hf" else ())
 
 
-def test_no_ranges_and_offline() -> None:
-    report = EndpointReport(endpoint="https://x", source="hf", hashes=True, ranges=False)
-    assert judge_endpoints([report], offline=False)[0].status == "warning"
+@pytest.mark.parametrize("lack", get_args(Lack))
+def test_every_lack_is_a_finding_of_its_own(lack: Lack) -> None:
+    report = EndpointReport(endpoint="https://x", source="hf", latency_s=0.1, served_from="https://store", lacks=(lack,))
+    found = judge_endpoints([report], offline=False)
+    assert len(found) == 2
+    assert found[0].status == "ok"
+    assert found[1].status in ("info", "warning")
+    assert "{" not in found[1].summary
+    assert found[1].status == "info" or found[1].remedy is not None
+    of_modelscope = EndpointReport(endpoint="https://x", source="modelscope", lacks=(lack,))
+    assert judge_endpoints([of_modelscope], offline=False)[1].status == "info"
+
+
+def test_offline() -> None:
     assert judge_endpoints([], offline=True)[0].status == "info"
