@@ -29,7 +29,7 @@ from provision.engine.staging import Stage, clean_leftovers, keep_as_previous, p
 from provision.engine.types import Action, BuildPlan, InstallResult, InstallWish, Proof, Reason, WheelFile
 from provision.engine.vulkan_probe import probe_vulkan
 from provision.engine.wheelcache import cache_key
-from provision.engine.wheelstore import describe_wheel, find_wheel, store_wheel
+from provision.engine.wheelstore import describe_wheel, find_wheel, source_of, store_wheel
 from provision.errors import BuildError, IntegrityError, TransferError
 from provision.events import Note, Reporter, StepEnded, silent
 from provision.host.probe_engine import quantized_model
@@ -215,10 +215,11 @@ def _obtain(work: Work, *, use_cache: bool, builder: Builder) -> tuple[WheelFile
     store = work.home / "wheels"
     kept = find_wheel(store, work.key) if use_cache else None
     if kept is not None:
-        return kept, "reused", Made(wheel=kept.path, plan=work.plan, source=f"wheel cache, {work.key}")
+        source = source_of(store, work.key) or f"wheel cache, {work.key}"
+        return kept, "reused", Made(wheel=kept.path, plan=work.plan, source=source)
     made = builder(work)
     try:
-        wheel = store_wheel(made.wheel, store, work.key)
+        wheel = store_wheel(made.wheel, store, work.key, source=made.source)
     except OSError as error:
         work.reporter(Note(level="warning", message=f"the wheel could not be kept for next time: {error}"))
         wheel = describe_wheel(made.wheel)

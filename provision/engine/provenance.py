@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from provision.engine.types import Action, Backend, BuildPlan, Device, Proof, Wh
 from provision.engine.wheelstore import sha256_of
 
 FILE = "provision.json"
+_SDIST = re.compile(r"([A-Za-z0-9][A-Za-z0-9._+!-]{0,199}) sha256 ([0-9a-f]{64})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +32,16 @@ class Installed:
     libraries: Mapping[str, str]
     """File name to sha256."""
     folder: Path
+    source: str = ""
+    """What the wheel was made from: `NAME.tar.gz sha256 HEX` for a build, the address of a prebuilt one."""
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    """How it was built: cmake_args, env, compiler, cuda_archs, toolkit (`pypi 12.8`) and reasons, as they were written."""
+
+    @property
+    def sdist(self) -> tuple[str, str] | None:
+        """(file name, sha256) of the source package it was built from; None when that was not noted."""
+        found = _SDIST.fullmatch(self.source)
+        return (found.group(1), found.group(2)) if found else None
 
 
 def write_provenance(
@@ -104,6 +116,8 @@ def installed_from_data(data: Mapping[str, Any], site: Path) -> Installed:
         dependencies=tuple(data["dependencies"]),
         libraries=data["libraries"],
         folder=site / PACKAGE / "lib",
+        source=str(data.get("source", "")),
+        plan=dict(data["plan"]),
     )
 
 

@@ -25,21 +25,31 @@ def find_wheel(folder: Path, key: str) -> WheelFile | None:
     return wheel if wheel.sha256 == facts["sha256"] else None
 
 
-def store_wheel(wheel: Path, folder: Path, key: str) -> WheelFile:
-    """Copy `wheel` into the store. An OSError leaves no half entry."""
+def source_of(folder: Path, key: str) -> str:
+    """What the wheel kept under `key` was made from, as its maker said; empty when nobody did."""
+    try:
+        facts = json.loads((folder / key / _FACTS).read_text(encoding="utf-8"))
+        return str(facts.get("source", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""
+
+
+def store_wheel(wheel: Path, folder: Path, key: str, *, source: str = "") -> WheelFile:
+    """Copy `wheel` into the store; `source` says what it was made from. An OSError leaves no half entry."""
     home = folder / key
     home.mkdir(parents=True, exist_ok=True)
     partial = home / f".{wheel.name}.{os.getpid()}"
     try:
-        with wheel.open("rb") as source, partial.open("wb") as target:
-            shutil.copyfileobj(source, target, 1 << 20)
+        with wheel.open("rb") as made, partial.open("wb") as target:
+            shutil.copyfileobj(made, target, 1 << 20)
             target.flush()
             os.fsync(target.fileno())
         os.replace(partial, home / wheel.name)
     finally:
         partial.unlink(missing_ok=True)
     stored = describe_wheel(home / wheel.name)
-    write_json(home / _FACTS, {"name": wheel.name, "sha256": stored.sha256, "size_bytes": stored.size_bytes})
+    facts = {"name": wheel.name, "sha256": stored.sha256, "size_bytes": stored.size_bytes}
+    write_json(home / _FACTS, {**facts, **({"source": source} if source else {})})
     return stored
 
 

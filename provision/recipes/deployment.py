@@ -6,13 +6,13 @@ import os
 from pathlib import Path
 
 from provision.errors import MachineError
-from provision.events import Reporter
+from provision.events import Note, Reporter
 from provision.gguf.reader import read_header
 from provision.gguf.source import FileSource
 from provision.recipes.lockfile import Lock
 from provision.recipes.locking import make_lock, model_of
 from provision.recipes.observe import hash_files
-from provision.recipes.pins import ENGINE_PACKAGE, archives, installed_packages
+from provision.recipes.pins import ENGINE_PACKAGE, archives, engine_origin, installed_packages
 from provision.recipes.rooms import Rooms
 from provision.recipes.target import Wanted
 from provision.recipes.up import UpReport, run_up
@@ -35,7 +35,11 @@ def lock_deployment(
     files = hash_files(_model_paths(report, path))
     model = model_of(wanted.recipe, report, files=files, template=_template(path))
     pinned = archives(python, pins, env=settings.environ)
-    return report, make_lock(wanted.recipe, report, model=model, packages=packages, archives=pinned)
+    if not (report.install or {}).get("wheel"):
+        said = "the engine was not installed by provision: the lock names no wheel, and other machines cannot sync its bytes"
+        reporter(Note(level="warning", message=said))
+    origin = engine_origin(python, env=settings.environ)
+    return report, make_lock(wanted.recipe, report, model=model, packages=packages, archives=pinned, origin=origin)
 
 
 def note_report(report: UpReport, *, python: Path, settings: Settings) -> None:

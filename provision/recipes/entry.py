@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,17 +19,35 @@ from provision.settings import Settings
 
 if TYPE_CHECKING:
     from provision.engine.types import InstallWish
+    from provision.fit.types import FitWish
 
 
 def real_rooms(settings: Settings, *, python: Path | None, reporter: Reporter) -> Rooms:
     """Rooms that act on this machine; the engine goes into the environment of `python` (default: this one)."""
-    executable = python or Path(sys.executable)
+    house = _House(settings=settings, executable=python or Path(sys.executable), reporter=reporter)
+    return Rooms(
+        doctor=house.doctor,
+        install=house.install_engine,
+        adopt=house.adopt,
+        fit=house.fit_model,
+        fetch=house.fetch_model,
+        smoke=house.smoke,
+    )
 
-    def doctor() -> Looked:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _House:
+    """What every room is told besides its wish. Rooms are imported when they are entered."""
+
+    settings: Settings
+    executable: Path
+    reporter: Reporter
+
+    def doctor(self) -> Looked:
         from provision.host.doctor import diagnose
         from provision.host.probe import probe_host
 
-        host = probe_host(settings, python=executable, reporter=reporter)
+        host = probe_host(self.settings, python=self.executable, reporter=self.reporter)
         diagnosis = diagnose(host)
         return Looked(
             host=host,
@@ -39,57 +56,55 @@ def real_rooms(settings: Settings, *, python: Path | None, reporter: Reporter) -
             warnings=tuple(finding.summary for finding in diagnosis.findings if finding.status == "warning"),
         )
 
-    def install_engine(recipe: Recipe, host: Host, dry_run: bool) -> Data:
+    def install_engine(self, recipe: Recipe, host: Host, dry_run: bool) -> Data:
         from provision.engine.install import dry_run as plan_install
         from provision.engine.install import install
         from provision.engine.types import plan_to_data
 
-        wish, own = _install_wish(recipe, settings, executable)
+        wish, own = _install_wish(recipe, self.settings, self.executable)
         if dry_run:
             plan, lines = plan_install(wish, host=host, settings=own)
             said = {"backend": plan.backend, "engine_version": plan.engine_version, "action": "planned"}
             return {**said, "plan": plan_to_data(plan, lines)}
-        return _noted(install(wish, host=host, settings=own, reporter=reporter).to_data(), settings, executable)
+        return self._noted(install(wish, host=host, settings=own, reporter=self.reporter).to_data())
 
-    def adopt(recipe: Recipe, host: Host, wheel: Path) -> Data:
+    def adopt(self, recipe: Recipe, host: Host, wheel: Path, source: str) -> Data:
         from provision.engine.install import install, make_plan
         from provision.engine.wheelcache import cache_key
         from provision.engine.wheelstore import store_wheel
 
-        wish, own = _install_wish(recipe, settings, executable)
+        wish, own = _install_wish(recipe, self.settings, self.executable)
         # The locked wheel is meant, not whatever else is there and works.
-        wish = dataclasses.replace(wish, keep_foreign=False)
-        plan = make_plan(wish, host=host, settings=own, python=str(executable))
+        wish = replace(wish, keep_foreign=False)
+        plan = make_plan(wish, host=host, settings=own, python=str(self.executable))
         # Under this machine's own key, so that `install` takes it from the cache, proves it and moves it in as any other.
-        store_wheel(wheel, settings.provision_home / "wheels", cache_key(plan))
-        return _noted(install(wish, host=host, settings=own, reporter=reporter).to_data(), settings, executable)
+        store_wheel(wheel, self.settings.provision_home / "wheels", cache_key(plan), source=source)
+        return self._noted(install(wish, host=host, settings=own, reporter=self.reporter).to_data())
 
-    def fit_model(target: str, recipe: Recipe, host: Host, *, quant: str | None) -> Data:
+    def _noted(self, installed: Data) -> Data:
+        """Leave a note that this environment lives from that wheel, so that `cache gc` keeps it."""
+        wheel = installed.get("wheel")
+        if wheel:
+            note_deployment(self.settings, python=self.executable, recipe="the engine", sha256=[wheel["sha256"]])
+        return installed
+
+    def fit_model(self, target: str, recipe: Recipe, host: Host, *, quant: str | None) -> Data:
         from provision.fit.service import fit
-        from provision.fit.types import FitWish
 
         if recipe.select.file is not None and recipe.model.repo is not None:
             target = f"{target}:{recipe.select.file}"
-        if settings.offline and recipe.model.repo is not None:
+        if self.settings.offline and recipe.model.repo is not None:
             # No header can be read from a server; what the cache holds is all there is to choose from.
-            target = str(model_path(fetch_model(recipe, quant, False)))
+            target = str(model_path(self.fetch_model(recipe, quant, False)))
             quant = parse_name(target.rsplit("/", 1)[-1]).quant
-        layers = recipe.load.n_gpu_layers
-        wish = FitWish(
-            quant=quant,
-            n_ctx=recipe.load.n_ctx,
-            kv_type=recipe.load.kv_type,
-            policy=recipe.select.policy,
-            n_gpu_layers=layers if isinstance(layers, int) and layers >= 0 else None,
-            revision=recipe.model.revision if recipe.model.repo else None,
-        )
-        result = fit(target, wish, host=host, settings=settings, reporter=reporter, python=executable)
-        data = {**result.to_data(), "refusal": result.refusal, "way_out": result.way_out}
-        if settings.offline and data["chosen"] is not None:
+        wish = fit_wish(recipe, quant=quant)
+        found = fit(target, wish, host=host, settings=self.settings, reporter=self.reporter, python=self.executable)
+        data = {**found.to_data(), "refusal": found.refusal, "way_out": found.way_out}
+        if self.settings.offline and data["chosen"] is not None:
             data["chosen"] = {**data["chosen"], "quant": data["chosen"]["quant"] or quant}
         return data
 
-    def fetch_model(recipe: Recipe, quant: str | None, dry_run: bool) -> Data:
+    def fetch_model(self, recipe: Recipe, quant: str | None, dry_run: bool) -> Data:
         from provision.fetch.service import fetch, plan_fetch
         from provision.fetch.types import FetchWish
         from provision.models.refs import parse_ref
@@ -98,11 +113,10 @@ def real_rooms(settings: Settings, *, python: Path | None, reporter: Reporter) -
         file = recipe.select.file
         wish = FetchWish(quant=quant if file is None else None, revision=recipe.model.revision, sources=recipe.model.sources)
         ref = replace(parse_ref(recipe.model.repo), file=file)
-        if dry_run:
-            return plan_fetch(ref, wish, settings=settings, reporter=reporter).to_data()
-        return fetch(ref, wish, settings=settings, reporter=reporter).to_data()
+        act = plan_fetch if dry_run else fetch
+        return act(ref, wish, settings=self.settings, reporter=self.reporter).to_data()
 
-    def smoke(model: Path, recipe: Recipe, llama_kwargs: Data, *, plan: Data | None) -> Data:
+    def smoke(self, model: Path, recipe: Recipe, llama_kwargs: Data, *, plan: Data | None) -> Data:
         from provision.smoke.service import run_smoke
 
         return run_smoke(
@@ -111,21 +125,26 @@ def real_rooms(settings: Settings, *, python: Path | None, reporter: Reporter) -
             profile=recipe.verify.profile,
             require_gpu=recipe.verify.require_gpu,
             plan=plan,
-            python=executable,
-            settings=settings,
-            reporter=reporter,
+            python=self.executable,
+            settings=self.settings,
+            reporter=self.reporter,
             **_questions(recipe),
         ).to_data()
 
-    return Rooms(doctor=doctor, install=install_engine, adopt=adopt, fit=fit_model, fetch=fetch_model, smoke=smoke)
 
+def fit_wish(recipe: Recipe, *, quant: str | None) -> FitWish:
+    """What a recipe asks of `fit`."""
+    from provision.fit.types import FitWish
 
-def _noted(installed: Data, settings: Settings, executable: Path) -> Data:
-    """Leave a note that this environment lives from that wheel, so that `cache gc` keeps it."""
-    wheel = installed.get("wheel")
-    if wheel:
-        note_deployment(settings, python=executable, recipe="the engine", sha256=[wheel["sha256"]])
-    return installed
+    layers = recipe.load.n_gpu_layers
+    return FitWish(
+        quant=quant,
+        n_ctx=recipe.load.n_ctx,
+        kv_type=recipe.load.kv_type,
+        policy=recipe.select.policy,
+        n_gpu_layers=layers if isinstance(layers, int) and layers >= 0 else None,
+        revision=recipe.model.revision if recipe.model.repo else None,
+    )
 
 
 def _install_wish(recipe: Recipe, settings: Settings, executable: Path) -> tuple[InstallWish, Settings]:

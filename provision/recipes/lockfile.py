@@ -19,8 +19,9 @@ from provision.errors import IntegrityError, UsageError
 from provision.recipes.load import read_toml
 from provision.recipes.problems import RecipeError, explain
 from provision.recipes.schema import Line, Part, Sha256
+from provision.smoke.golden import check_shape
 
-LOCK_VERSION = 1
+LOCK_VERSION = 2
 DEFAULT_NAME = "provision.lock"
 _SHOWN = 5
 
@@ -29,6 +30,14 @@ def _stays_inside(path: str) -> str:
     if any(part in ("", ".", "..") for part in path.split("/")):
         raise ValueError("a path in a lock stays inside its folder")
     return path
+
+
+def _golden(data: dict[str, Any]) -> dict[str, Any]:
+    try:
+        check_shape(data, where="it")
+    except UsageError as error:
+        raise ValueError(error.message) from error
+    return data
 
 
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
@@ -53,13 +62,25 @@ class LockedWheel(Part):
     sha256: Sha256
 
 
+class LockedSource(Part):
+    """The source package a wheel was built from."""
+
+    filename: FileName
+    sha256: Sha256
+
+
 class LockedEngine(Part):
     """llama-cpp-python: the wheel that was installed, and what it takes to build it again."""
 
     version: FileName
     backend: Literal["cpu", "cuda", "vulkan", "metal", "rocm"]
     toolkit: Line | None = None
+    """The CUDA toolkit of the build, `system 12.4` or `pypi 12.8`."""
     cmake_args: Annotated[tuple[Line, ...], Field(strict=False)] = ()
+    cflags: Line | None = None
+    compiler: Line | None = None
+    sdist: LockedSource | None = None
+    """None when the wheel was not built here, or its maker left no note."""
     files_sha256: Sha256
     """Over the files as they lie in the environment."""
     wheel: LockedWheel | None = None
@@ -93,6 +114,8 @@ class LockedHardware(Part):
 
     name: Line
     libc: Line | None = None
+    python: Annotated[str, Field(pattern=r"^\d+\.\d+$", examples=["3.12"])] | None = None
+    """Minor version of Python: packages with native code are for one only."""
 
 
 class LockedSmoke(Part):
@@ -102,7 +125,9 @@ class LockedSmoke(Part):
     profile: Literal["quick", "full", "deep"]
     checks: dict[str, Line]
     answer_sha256: Sha256 | None = None
-    """Golden fingerprint: the greedy answer to the smoke test's own question, byte for byte."""
+    """The greedy answer to the smoke test's own question, byte for byte."""
+    golden: Annotated[dict[str, Any], AfterValidator(_golden)] | None = None
+    """Golden fingerprint: likelihoods and best logits of fixed passages, with the tolerances they are compared with."""
 
 
 class LockedRecipe(Part):
@@ -115,7 +140,7 @@ class LockedRecipe(Part):
 class Lock(Part):
     """A whole lock. `tree_sha256` is over every file of engine, packages and model: equal means the same bytes run."""
 
-    schema_version: Literal[1] = Field(alias="schema")
+    schema_version: Literal[2] = Field(alias="schema")
     provision: Line
     recipe: LockedRecipe
     hardware: LockedHardware
@@ -125,16 +150,16 @@ class Lock(Part):
     load: dict[str, bool | int | float | str | list[float]]
     smoke: LockedSmoke
     tree_sha256: Sha256
-    digest: Sha256 | None = None
 
     def to_data(self) -> dict[str, Any]:
         """Plain values under the names of the file, unset ones left out, without the digest."""
-        return self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"digest"})
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 def digest_of(data: Mapping[str, Any]) -> str:
     """sha256 over the canonical JSON of `data`, so that layout and comments of the TOML do not count."""
-    canonical = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    # default: TOML knows dates, which no lock holds; a file that does is refused for another reason.
+    canonical = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
@@ -153,26 +178,40 @@ def read_lock(path: Path) -> Lock:
 
 
 def parse_lock(data: Mapping[str, Any], *, source: str) -> Lock:
-    """The checked lock of TOML `data`; `source` names it in errors."""
+    """The checked lock of TOML `data`; `source` names it in errors. Older versions are read as this one."""
     version = data.get("schema")
-    if version != LOCK_VERSION:
+    if type(version) is not int or not 1 <= version <= LOCK_VERSION:
+        newer = type(version) is int and version > LOCK_VERSION
         raise UsageError(
-            f"{source} is a lock of version {version!r}; this provision reads version {LOCK_VERSION}",
+            f"{source} is a lock of version {version!r}; this provision reads versions 1 to {LOCK_VERSION}",
             code="lock-version",
-            hint="lock again with this version: provision lock RECIPE",
+            hint="python -m pip install --upgrade provision" if newer else "lock again: provision lock RECIPE",
         )
+    told = {key: value for key, value in data.items() if key != "digest"}
+    intact = data.get("digest") == digest_of(told)
     try:
-        lock = Lock.model_validate(dict(data))
+        lock = Lock.model_validate(_from_version_1(told) if version == 1 else told)
     except ValidationError as error:
         hint = "lock again: provision lock RECIPE"
         raise RecipeError(source, explain(error, Lock), hint=hint, code="bad-lock") from error
-    if lock.digest != digest_of(lock.to_data()):
+    if not intact:
         raise IntegrityError(
             f"{source} was changed after it was written: digest differs",
             code="lock-digest",
             hint="take the lock from where it was made, or lock again: provision lock RECIPE",
         )
     return lock
+
+
+def _from_version_1(data: dict[str, Any]) -> dict[str, Any]:
+    """Version 2 added engine.sdist, cflags and compiler, hardware.python and smoke.golden.
+
+    Its engine.toolkit is the one that was used, where version 1 repeated the recipe's wish.
+    """
+    engine = data.get("engine")
+    if isinstance(engine, Mapping):
+        data = {**data, "engine": {key: value for key, value in engine.items() if key != "toolkit"}}
+    return {**data, "schema": LOCK_VERSION}
 
 
 def differences(locked: Mapping[str, Any], here: Mapping[str, Any], *, at: str = "") -> tuple[str, ...]:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from provision.errors import IntegrityError, NotFoundError
-from provision.recipes.lockfile import Lock, LockedFile, LockedModel
-from provision.recipes.pins import ENGINE_PACKAGE, Installed, tree_sha256
+from provision.recipes.lockfile import Lock, LockedFile, LockedHardware, LockedModel
+from provision.recipes.pins import ENGINE_PACKAGE, Installed, Origin, tree_sha256
 from provision.settings import Settings
 
 _HASHERS = 4
@@ -36,13 +36,30 @@ def placed_model(settings: Settings, file: LockedFile) -> Path:
     return settings.provision_home / "models" / file.sha256 / file.path.rsplit("/", 1)[-1]
 
 
-def observed(lock: Lock, *, packages: Iterable[Installed], files: Iterable[LockedFile]) -> dict[str, Any]:
-    """`lock` with everything that can be seen replaced by what is seen: package files, model files, the tree."""
+def observed(
+    lock: Lock,
+    *,
+    packages: Iterable[Installed],
+    files: Iterable[LockedFile],
+    origin: Origin,
+    hardware: LockedHardware | None = None,
+) -> dict[str, Any]:
+    """`lock` with everything that can be seen replaced by what is seen: package files, model files, Python, the tree.
+
+    `hardware` None: the class of the machine is not compared.
+    """
     data = lock.to_data()
+    if lock.hardware.python is not None:
+        data["hardware"]["python"] = origin.python
+    if hardware is not None:
+        data["hardware"]["name"] = hardware.name
     by_name = {package.name: package for package in packages}
     engine = by_name.pop(ENGINE_PACKAGE)
     here_files = list(files)
-    data["engine"] = {**data["engine"], "version": engine.version, "files_sha256": engine.files_sha256}
+    if engine.files_sha256 != lock.engine.files_sha256 and lock.engine.sdist is not None and origin.sdist is not None:
+        # Another build: was it at least of the same source?
+        data["engine"]["sdist"] = {"filename": origin.sdist.filename, "sha256": origin.sdist.sha256}
+    data["engine"] |= {"version": engine.version, "files_sha256": engine.files_sha256}
     data["packages"] = [_package_data(locked, by_name.get(locked["name"])) for locked in data["packages"]]
     data["model"] = {**data["model"], "files": [file.model_dump(mode="json") for file in here_files]}
     pairs = [(locked.name, by_name[locked.name].files_sha256) for locked in lock.packages if locked.name in by_name]

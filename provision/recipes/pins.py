@@ -10,6 +10,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from provision import processes
+from provision.engine.environment import inspect_environment
+from provision.engine.provenance import read_installed
 from provision.errors import MachineError, NotFoundError, TransferError
 
 ENGINE_PACKAGE = "llama-cpp-python"
@@ -36,6 +38,38 @@ class Archive:
 
     filename: str
     sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What the engine's provenance file and its Python say. None where nobody noted it."""
+
+    python: str
+    """Minor version, `3.12`."""
+    sdist: Archive | None = None
+    toolkit: str | None = None
+    compiler: str | None = None
+    cmake_args: tuple[str, ...] = ()
+    cflags: str | None = None
+
+
+def engine_origin(python: Path, *, env: Mapping[str, str]) -> Origin:
+    """Where the engine of `python`'s environment came from. UsageError `bad-python` when that Python does not run."""
+    environment = inspect_environment(python, environ=env)
+    minor = ".".join(str(part) for part in environment.version[:2])
+    present = read_installed(environment)
+    if present is None:
+        return Origin(python=minor)
+    sdist = Archive(filename=present.sdist[0], sha256=present.sdist[1]) if present.sdist else None
+    plan = present.plan
+    return Origin(
+        python=minor,
+        sdist=sdist,
+        toolkit=plan.get("toolkit") or None,
+        compiler=plan.get("compiler") or None,
+        cmake_args=tuple(plan.get("cmake_args", ())),
+        cflags=plan.get("env", {}).get("CFLAGS") or None,
+    )
 
 
 def installed_packages(python: Path, *, env: Mapping[str, str]) -> tuple[Installed, ...]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from provision import processes
@@ -42,15 +43,38 @@ def install_pinned(
 
 def find_wheel(wanted: LockedWheel, folders: Sequence[Path]) -> Path | None:
     """The file with exactly the locked bytes somewhere below `folders`; names prove nothing, the hash does."""
-    for folder in folders:
-        if not folder.is_dir():
-            continue
-        for path in sorted(folder.rglob(wanted.filename)):
-            if path.is_file() and path.stat().st_size == wanted.size_bytes:
-                with path.open("rb") as stream:
-                    if hashlib.file_digest(stream, "sha256").hexdigest() == wanted.sha256:
-                        return path
+    for path in _of_that_name(wanted, folders):
+        if path.stat().st_size == wanted.size_bytes and _sha256_of(path) == wanted.sha256:
+            return path
     return None
+
+
+def damaged_wheel(wanted: LockedWheel, folders: Sequence[Path]) -> Path | None:
+    """A file that is said to be the locked wheel (by the note beside it, or by lying beside the lock) and is not any more.
+
+    Every build of one version has the same name, so another build in the wheel cache is no damage.
+    """
+    for path in _of_that_name(wanted, folders):
+        noted = path.with_name("wheel.json")
+        try:
+            said = json.loads(noted.read_text(encoding="utf-8")) if noted.is_file() else {"sha256": wanted.sha256}
+        except (OSError, ValueError):
+            continue
+        if isinstance(said, dict) and said.get("sha256") == wanted.sha256:
+            return path
+    return None
+
+
+def _of_that_name(wanted: LockedWheel, folders: Sequence[Path]) -> Iterator[Path]:
+    for folder in folders:
+        # KEY/NAME in the wheel cache, NAME beside a lock or among the wheels of a bundle.
+        for pattern in (wanted.filename, f"*/{wanted.filename}"):
+            yield from (path for path in sorted(folder.glob(pattern)) if path.is_file())
+
+
+def _sha256_of(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _pip(python: Path, arguments: Sequence[str], *, env: Mapping[str, str], reporter: Reporter) -> None:

@@ -42,8 +42,8 @@ class Rooms:
     doctor: Callable[[], Looked]
     install: Callable[[Recipe, Host, bool], Data]
     """(recipe, host, dry_run)."""
-    adopt: Callable[[Recipe, Host, Path], Data]
-    """(recipe, host, wheel): install this very wheel as the engine the recipe asks for."""
+    adopt: Callable[[Recipe, Host, Path, str], Data]
+    """(recipe, host, wheel, source): install this very wheel, made from `source`, as the engine the recipe asks for."""
     fit: FitRoom
     fetch: Callable[[Recipe, str | None, bool], Data]
     """(recipe, quant, dry_run)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import shlex
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,14 +12,15 @@ from typing import Any
 from provision.errors import IntegrityError, MachineError, NotFoundError, ProvisionError
 from provision.events import Note, Reporter
 from provision.host.types import Host
+from provision.recipes.likeness import compare_smoke
 from provision.recipes.load import parse_recipe
-from provision.recipes.lockfile import Lock, differences, refuse_differences
+from provision.recipes.lockfile import Lock, LockedHardware, differences, refuse_differences
 from provision.recipes.locking import hardware_of
 from provision.recipes.observe import hash_files, model_files, observed
-from provision.recipes.pins import ENGINE_PACKAGE, Installed, installed_packages
-from provision.recipes.pip_install import find_wheel, install_pinned, install_wheels
+from provision.recipes.pins import ENGINE_PACKAGE, Installed, engine_origin, installed_packages
+from provision.recipes.pip_install import damaged_wheel, find_wheel, install_pinned, install_wheels
 from provision.recipes.rooms import Data, Rooms
-from provision.recipes.schema import Engine, Recipe
+from provision.recipes.schema import Recipe
 from provision.recipes.sequence import Outcome, Step, StepRecord, walk
 from provision.recipes.up import smoke_error, verdict_line
 from provision.settings import Settings
@@ -62,6 +63,8 @@ class Deployment:
     frozen: bool = False
     links: Path | None = None
     host: Host | None = None
+    looked_at: LockedHardware | None = None
+    """Set by `check` alone: `sync` may go on with a warning on a machine of another class."""
     found: tuple[str, ...] = ()
     smoke: Data | None = None
     tree: str | None = None
@@ -82,7 +85,8 @@ class Deployment:
 
     def check(self) -> SyncReport:
         """Change nothing, compare everything."""
-        return self._walk(self._proof())
+        look = Step(name="doctor", title="doctor: what kind of machine this is", run=self._look)
+        return self._walk([look, *self._proof()])
 
     def _proof(self) -> list[Step]:
         return [
@@ -101,8 +105,20 @@ class Deployment:
             error=walked.error,
         )
 
+    def _look(self) -> Outcome:
+        self.host = self.rooms.doctor().host
+        self.looked_at = hardware_of(self.host, self.lock.engine.backend)
+        return Outcome(status="done", summary=self.looked_at.name)
+
     def _doctor(self) -> Outcome:
         self.host = self.rooms.doctor().host
+        python, wanted = engine_origin(self.python, env=self.settings.environ).python, self.lock.hardware.python
+        if wanted is not None and python != wanted:
+            raise MachineError(
+                f"hardware.python: the lock is for Python {wanted}, {self.python} is {python}",
+                code="other-python",
+                hint=f"python{wanted} -m venv ENV, then: provision sync provision.lock --python ENV/bin/python",
+            )
         here = hardware_of(self.host, self.lock.engine.backend).name
         locked = self.lock.hardware.name
         if here == locked:
@@ -127,33 +143,65 @@ class Deployment:
         here = self._installed().get(ENGINE_PACKAGE)
         if here is not None and here.files_sha256 == locked.files_sha256:
             return Outcome(status="kept", summary=f"llama-cpp-python {locked.version}, the locked bytes")
-        folders = [folder for folder in (self.links, self.settings.provision_home / "wheels") if folder is not None]
+        folders = self._wheel_folders()
         wheel = find_wheel(locked.wheel, folders) if locked.wheel else None
         if wheel is not None:
             self._place_engine(wheel)
             return Outcome(status="done", summary=f"{wheel.name}, the locked bytes")
-        if self.frozen:
-            raise NotFoundError(
-                f"engine.wheel: the locked wheel of llama-cpp-python {locked.version} ({locked.backend}) is not here",
-                code="locked-wheel-missing",
-                hint="bring it in a bundle (provision bundle create provision.lock --output FOLDER), or sync without --frozen",
-            )
+        self._refuse_another_wheel(folders)
         assert self.host is not None
         built = self.rooms.install(self._engine_recipe(), self.host, False)
         return Outcome(
             status="done", summary=f"llama-cpp-python {built['engine_version']} {built['action']} here, not the locked wheel"
         )
 
+    def _wheel_folders(self) -> list[Path]:
+        """Where the locked wheel may lie: in the bundle, in the wheel cache, beside the lock."""
+        known = (self.links, self.settings.provision_home / "wheels", self.folder)
+        return [folder for folder in known if folder is not None and folder.is_dir()]
+
+    def _refuse_another_wheel(self, folders: Sequence[Path]) -> None:
+        """Frozen takes nothing but the locked bytes: IntegrityError for a damaged wheel, NotFoundError for none."""
+        wheel = self.lock.engine.wheel
+        damaged = damaged_wheel(wheel, folders) if wheel is not None else None
+        if damaged is not None and wheel is not None:
+            said = f"engine.wheel.sha256: {damaged} is not the locked wheel ({wheel.sha256[:16]}...)"
+            if self.frozen:
+                raise IntegrityError(said, code="locked-wheel-damaged", hint=self._bring_wheel())
+            self.reporter(Note(level="warning", message=f"{said}; building it anew"))
+        if self.frozen and wheel is None:
+            raise IntegrityError(
+                "engine.wheel: the lock names none, because provision did not install the engine it was made with",
+                code="lock-incomplete",
+                hint=f"where it was made: provision install --no-cache, then: provision lock {self.lock.recipe.name}",
+            )
+        if self.frozen:
+            locked = self.lock.engine
+            raise NotFoundError(
+                f"engine.wheel: the locked wheel of llama-cpp-python {locked.version} ({locked.backend}) is not here",
+                code="locked-wheel-missing",
+                hint=self._bring_wheel(),
+            )
+
+    def _bring_wheel(self) -> str:
+        wheel = self.lock.engine.wheel
+        copy = f"copy {wheel.filename} from the first machine's wheel cache to {self.folder}, or " if wheel else ""
+        return f"{copy}bring a bundle: provision bundle create provision.lock --output FOLDER"
+
     def _engine_recipe(self) -> Recipe:
+        # The recipe's own cmake_args stay: `up` of this recipe must find what is placed here under the same key.
         locked = self.lock.engine
-        engine = Engine(version=f"=={locked.version}", backend=locked.backend, toolkit=locked.toolkit or "auto")
-        return self.recipe.model_copy(update={"engine": engine})
+        toolkit = locked.toolkit.partition(" ")[0] if locked.toolkit else self.recipe.engine.toolkit
+        wanted = {"version": f"=={locked.version}", "backend": locked.backend, "toolkit": toolkit}
+        return self.recipe.model_copy(update={"engine": self.recipe.engine.model_copy(update=wanted)})
 
     def _place_engine(self, wheel: Path) -> None:
         """Through the engine room, which proves it aside and moves it in by renames, so that `up` keeps it afterwards."""
         assert self.host is not None
+        sdist = self.lock.engine.sdist
+        source = f"{sdist.filename} sha256 {sdist.sha256}" if sdist else ""
         try:
-            self.rooms.adopt(self._engine_recipe(), self.host, wheel)
+            self.rooms.adopt(self._engine_recipe(), self.host, wheel, source)
         except MachineError as error:
             # No plan can be made here (no compiler, say); the locked wheel needs none.
             self.reporter(Note(level="info", message=f"{error.message}; installing the locked wheel as it is"))
@@ -202,20 +250,30 @@ class Deployment:
 
     def _compare(self) -> Outcome:
         packages = installed_packages(self.python, env=self.settings.environ)
-        here = observed(self.lock, packages=packages, files=hash_files(self._files()))
+        origin = engine_origin(self.python, env=self.settings.environ)
+        files = hash_files(self._files())
+        here = observed(self.lock, packages=packages, files=files, origin=origin, hardware=self.looked_at)
         self.tree = here["tree_sha256"]
         self.found = differences(self.lock.to_data(), here)
-        refuse_differences(self.found, what="this machine", hint="provision sync provision.lock")
+        refuse_differences(self.found, what="this machine", hint=self._way_out())
         return Outcome(status="done", summary=f"tree {self.lock.tree_sha256[:16]}")
+
+    def _way_out(self) -> str:
+        if self.looked_at is not None:
+            return "provision sync provision.lock"
+        if any(line.startswith("engine.") for line in self.found):
+            # A build is not the same bytes twice, so syncing again would not help.
+            return self._bring_wheel()
+        return f"write down what runs here instead: provision lock {self.lock.recipe.name}"
 
     def _smoke(self) -> Outcome:
         path = self._files()[0][1]
         self.smoke = self.rooms.smoke(path, self.recipe, self.lock.load, plan=None)
         if self.smoke["verdict"] == "fail":
             raise smoke_error(self.smoke)
-        answer = self.smoke.get("answer")
-        here = hashlib.sha256(answer.encode()).hexdigest() if isinstance(answer, str) else None
-        if self.lock.smoke.answer_sha256 is not None and here != self.lock.smoke.answer_sha256:
-            self.found = ("smoke.answer_sha256: the greedy answer is another one than the locked",)
-            refuse_differences(self.found, what="the answer", hint="provision chat MODEL --smoke --profile deep")
+        likeness = compare_smoke(self.lock.smoke, self.smoke)
+        for note in likeness.notes:
+            self.reporter(Note(level="warning", message=note))
+        self.found = likeness.differences
+        refuse_differences(self.found, what="the model", hint=f"provision chat {shlex.quote(str(path))} --smoke --profile deep")
         return Outcome(status="done", summary=verdict_line(self.lock.recipe.name, self.lock.model.quant, self.smoke))

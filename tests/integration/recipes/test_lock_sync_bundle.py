@@ -7,10 +7,15 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import tomli_w
 
+from provision.recipes.lockfile import digest_of
 from tests.integration.recipes.conftest import REPO, Machine
 from tests.support.commands import private_environ
 from tests.support.hub import start_hub
@@ -27,6 +32,15 @@ def flip(path: Path, offset: int) -> None:
         file.write(bytes([byte[0] ^ 1]))
 
 
+def rewrite(lock: Path, output: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """`lock` with a change by somebody who knows how to compute the digest."""
+    data = tomllib.loads(lock.read_text(encoding="utf-8"))
+    del data["digest"]
+    change(data)
+    output.write_text(tomli_w.dumps({"digest": digest_of(data), **data}), encoding="utf-8")
+    return output
+
+
 @pytest.fixture
 def locked(machine: Machine, hub_root: Path, tmp_path: Path) -> Path:
     """A lock of a model from a hub, and the model in the cache."""
@@ -36,7 +50,9 @@ def locked(machine: Machine, hub_root: Path, tmp_path: Path) -> Path:
     return path
 
 
-def test_locking_twice_gives_the_same_bytes_and_check_agrees(machine: Machine, tmp_path: Path) -> None:
+def test_locking_twice_gives_the_same_bytes_and_check_agrees(
+    machine: Machine, tmp_path: Path, provenance: dict[str, Any]
+) -> None:
     first, second = tmp_path / "a.lock", tmp_path / "b.lock"
     envelope = machine.json("lock", "demo", "--output", first)
     machine.json("lock", "demo", "--output", second)
@@ -48,6 +64,50 @@ def test_locking_twice_gives_the_same_bytes_and_check_agrees(machine: Machine, t
     text = first.read_text(encoding="utf-8")
     assert str(machine.home) not in text
     assert "tok/s" not in text
+    lock = envelope["data"]["lock"]
+    name, _, sha256 = provenance["source"].partition(" sha256 ")
+    assert lock["engine"].get("sdist") == ({"filename": name, "sha256": sha256} if sha256 else None)
+    assert lock["engine"]["wheel"]["sha256"] == provenance["wheel"]["sha256"]
+    assert lock["engine"]["cmake_args"] == provenance["plan"]["cmake_args"]
+    assert lock["hardware"]["python"] == f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert all(package["wheel_sha256"] for package in lock["packages"])
+    assert len(lock["smoke"]["golden"]["passages"][0]["best"]) > 5
+
+
+def test_the_golden_logits_are_compared_within_the_tolerance_the_lock_states(machine: Machine, tmp_path: Path) -> None:
+    lock = tmp_path / "a.lock"
+    machine.json("lock", "demo", "--output", lock)
+
+    def move(logit: float, setting: str) -> Callable[[dict[str, Any]], None]:
+        def change(data: dict[str, Any]) -> None:
+            golden = data["smoke"]["golden"]
+            golden["setting"] = setting
+            for passage in golden["passages"]:
+                lines = [[pair.split("=") for pair in line.split()] for line in passage["best"]]
+                passage["best"] = [" ".join(f"{i}={float(x) * (1 + logit):.4f}" for i, x in line) for line in lines]
+
+        return change
+
+    here = tomllib.loads(lock.read_text(encoding="utf-8"))["smoke"]["golden"]["setting"]
+    # NMSE is the square of the factor: 4e-4 is noise in half a tensor on the same CPU, and rounding on another device.
+    same = rewrite(lock, tmp_path / "same.lock", move(0.02, here))
+    error = machine.json("lock", "--check", "--output", same, code=8)["errors"][0]
+    assert (error["code"], "smoke.golden" in error["message"]) == ("lock-differs", True)
+    other = rewrite(lock, tmp_path / "other.lock", move(0.02, "CUDA0, flash attention on, KV f16"))
+    assert machine.json("lock", "--check", "--output", other)["data"]["verdict"] == "pass"
+    far = rewrite(lock, tmp_path / "far.lock", move(0.2, "CUDA0, flash attention on, KV f16"))
+    assert "smoke.golden" in machine.json("lock", "--check", "--output", far, code=8)["errors"][0]["message"]
+
+
+def test_a_lock_of_version_1_still_syncs(machine: Machine, locked: Path, tmp_path: Path) -> None:
+    def older(data: dict[str, Any]) -> None:
+        data["schema"] = 1
+        for table, keys in (("engine", ("sdist", "cflags", "compiler")), ("hardware", ("python",)), ("smoke", ("golden",))):
+            for key in keys:
+                data[table].pop(key, None)
+
+    old = rewrite(locked, tmp_path / "old.lock", older)
+    assert machine.json("sync", old, "--frozen")["data"]["differences"] == []
 
 
 def test_up_lock_sync_gives_the_same_tree_in_a_second_environment(
@@ -68,10 +128,13 @@ def test_what_was_tampered_with_is_named(machine: Machine, locked: Path, fresh_p
     bad = tmp_path / "bad.lock"
     bad.write_text(locked.read_text(encoding="utf-8").replace('backend = "cpu"', 'backend = "cuda"'), encoding="utf-8")
     assert machine.json("sync", bad, code=8)["errors"][0]["code"] == "lock-digest"
-    # an old lock
-    old = tmp_path / "old.lock"
-    old.write_text("schema = 0\n", encoding="utf-8")
-    assert machine.json("sync", old, code=2)["errors"][0]["code"] == "lock-version"
+    # a lock from the future, and a lock for another Python
+    strange = tmp_path / "strange.lock"
+    strange.write_text("schema = 99\n", encoding="utf-8")
+    assert machine.json("sync", strange, code=2)["errors"][0]["code"] == "lock-version"
+    other = rewrite(locked, tmp_path / "other.lock", lambda data: data["hardware"].update(python="3.99"))
+    assert machine.json("sync", other, code=3)["errors"][0]["code"] == "other-python"
+    assert "hardware.python" in machine.json("lock", "--check", "--output", other, code=8)["errors"][0]["message"]
     # the model at rest
     blob = next((machine.home / "hf" / "hub").rglob("blobs/" + "?" * 64))
     flip(blob, 1_000_000)
@@ -79,11 +142,18 @@ def test_what_was_tampered_with_is_named(machine: Machine, locked: Path, fresh_p
     assert "model.files[0].sha256" in error["message"]
     assert machine.json("cache", "verify", code=8)["errors"][0]["code"] == "damaged-at-rest"
     flip(blob, 1_000_000)
-    # the wheel: its bytes are not the locked ones any more, and frozen builds nothing anew
+    # the wheel: its bytes are not the locked ones any more, or it is gone, and frozen builds nothing anew
     flip(machine.wheel, 1000)
+    error = machine.json("sync", locked, "--frozen", "--python", fresh_python, code=8)["errors"][0]
+    assert (error["code"], "engine.wheel.sha256" in error["message"]) == ("locked-wheel-damaged", True)
+    flip(machine.wheel, 1000)
+    machine.wheel.rename(tmp_path / "elsewhere.whl")
     error = machine.json("sync", locked, "--frozen", "--python", fresh_python, code=5)["errors"][0]
     assert error["code"] == "locked-wheel-missing"
     assert "engine.wheel" in error["message"]
+    # as the hint says: beside the lock it is found
+    (tmp_path / "elsewhere.whl").rename(locked.parent / machine.wheel.name)
+    assert machine.json("sync", locked, "--frozen", "--python", fresh_python)["data"]["differences"] == []
 
 
 def test_cache_gc_keeps_what_a_lock_needs(machine: Machine, locked: Path) -> None:

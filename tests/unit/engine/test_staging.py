@@ -8,7 +8,7 @@ from provision.engine.environment import Environment, check_environment
 from provision.engine.proof import judge_offload
 from provision.engine.staging import engine_entries, missing_requirements, record_file, wheel_requirements
 from provision.engine.uninstall import removable_dependencies
-from provision.engine.wheelstore import find_wheel, store_wheel
+from provision.engine.wheelstore import find_wheel, source_of, store_wheel
 from provision.errors import MachineError
 
 REQUIRES = (
@@ -121,8 +121,11 @@ def test_the_store_gives_back_what_it_took_and_notices_damage(tmp_path: Path) ->
     stored = store_wheel(wheel, tmp_path / "wheels", "cpu-1-abc")
     assert find_wheel(tmp_path / "wheels", "cpu-1-abc") == stored
     assert find_wheel(tmp_path / "wheels", "cpu-1-other") is None
+    assert source_of(tmp_path / "wheels", "cpu-1-abc") == ""
     stored.path.write_bytes(b"whee")
     assert find_wheel(tmp_path / "wheels", "cpu-1-abc") is None
+    store_wheel(wheel, tmp_path / "wheels", "cpu-1-abc", source="a-1.tar.gz sha256 x")
+    assert source_of(tmp_path / "wheels", "cpu-1-abc") == "a-1.tar.gz sha256 x"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import copy
+import datetime
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -6,14 +7,14 @@ from typing import Any
 import pytest
 
 from provision.errors import ExitCode, IntegrityError, UsageError
-from provision.recipes.lockfile import Lock, differences, parse_lock, read_lock, refuse_differences, write_lock
+from provision.recipes.lockfile import Lock, differences, digest_of, parse_lock, read_lock, refuse_differences, write_lock
 
 SHA = "ab" * 32
 
 
 def data() -> dict[str, Any]:
     return {
-        "schema": 1,
+        "schema": 2,
         "provision": "0.1.0",
         "recipe": {"name": "demo", "toml": 'name = "demo"\n'},
         "hardware": {"name": "linux-x86_64-cpu", "libc": "glibc 2.36"},
@@ -21,6 +22,8 @@ def data() -> dict[str, Any]:
             "version": "0.3.36",
             "backend": "cpu",
             "cmake_args": ["-DGGML_NATIVE=ON"],
+            "toolkit": "pypi 12.8",
+            "sdist": {"filename": "llama_cpp_python-0.3.36.tar.gz", "sha256": SHA},
             "files_sha256": SHA,
             "wheel": {"filename": "llama_cpp_python-0.3.36-py3-none-linux_x86_64.whl", "size_bytes": 5, "sha256": SHA},
         },
@@ -69,12 +72,49 @@ def test_any_change_to_a_lock_is_noticed(change: Any) -> None:
     assert caught.value.exit_code == ExitCode.INTEGRITY
 
 
-@pytest.mark.parametrize("version", [None, 0, 2, "1"])
+@pytest.mark.parametrize("version", [None, 0, 3, "1", True, 1.0, [1]])
 def test_another_version_says_so(version: Any) -> None:
     with pytest.raises(UsageError) as caught:
         parse_lock({**data(), "schema": version}, source="x")
     assert caught.value.code == "lock-version"
     assert caught.value.exit_code == ExitCode.USAGE
+    assert ("--upgrade" in caught.value.hint) is (version == 3)
+
+
+def version_1() -> dict[str, Any]:
+    old = {**data(), "schema": 1}
+    old["engine"] = {key: value for key, value in old["engine"].items() if key != "sdist"} | {"toolkit": "auto"}
+    return {"digest": digest_of(old), **old}
+
+
+def test_a_lock_of_version_1_is_read_as_one_of_today() -> None:
+    lock = parse_lock(version_1(), source="x")
+    # What version 1 called the toolkit was the recipe's wish, not what the engine was built with.
+    assert (lock.schema_version, lock.engine.toolkit, lock.engine.sdist, lock.smoke.golden) == (2, None, None, None)
+    assert parse_lock(tomllib.loads(write_lock(lock)), source="x") == lock
+
+
+def test_a_change_to_a_lock_of_version_1_is_noticed() -> None:
+    old = version_1()
+    old["load"]["n_ctx"] = 513
+    with pytest.raises(IntegrityError) as caught:
+        parse_lock(old, source="x")
+    assert caught.value.code == "lock-digest"
+
+
+@pytest.mark.parametrize("golden", [{}, {"schema": 2}, {"schema": 1, "passages": []}])
+def test_a_lock_with_a_broken_fingerprint_is_refused(golden: dict[str, Any]) -> None:
+    bad = data()
+    bad["smoke"]["golden"] = golden
+    with pytest.raises(UsageError, match=r"smoke\.golden") as caught:
+        parse_lock(bad, source="x")
+    assert caught.value.code == "bad-lock"
+
+
+def test_a_date_in_a_lock_is_one_clear_error() -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_lock({**data(), "provision": datetime.date(2026, 11, 21)}, source="x")
+    assert caught.value.code == "bad-lock"
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ class FakeRooms:
             install=lambda recipe, host, dry: self._answer(
                 "install", {"action": "kept", "backend": "cpu", "engine_version": "0.3.36"}
             ),
-            adopt=lambda recipe, host, wheel: self._answer("adopt", {}),
+            adopt=lambda recipe, host, wheel, source: self._answer("adopt", {}),
             fit=self.fit,
             fetch=lambda recipe, quant, dry: self._answer("fetch", {"files": [file]}),
             smoke=self.smoke,
