@@ -70,6 +70,9 @@ def gpus_without_engine(host: Host | None) -> tuple[Gpu, ...]:
 def _gpus(host: Host) -> tuple[Budget, ...]:
     found = []
     for gpu in host.gpus:
+        # A renderer in software is no GPU, and Intel's built-in ones share the CPU's memory and gain nothing over it.
+        if gpu.vendor == "software" or (gpu.vendor == "intel" and gpu.integrated):
+            continue
         free = gpu.memory_free_bytes if gpu.memory_free_bytes is not None else gpu.memory_total_bytes
         if gpu.visible and free:
             found.append(_gpu_budget(gpu, free))

@@ -11,6 +11,46 @@ _REBUILD = Remedy(text="Build it again for this machine.", commands=("provision 
 GPU_BACKENDS = ("cuda", "vulkan", "metal", "rocm", "sycl")
 
 
+# ggml's name of a feature to the kernel's flag in /proc/cpuinfo (arch/x86/include/asm/cpufeatures.h, arch/arm64 hwcaps).
+_FLAGS = {
+    "sse3": "pni",
+    "ssse3": "ssse3",
+    "avx": "avx",
+    "avx2": "avx2",
+    "f16c": "f16c",
+    "fma": "fma",
+    "bmi2": "bmi2",
+    "avx_vnni": "avx_vnni",
+    "avx512": "avx512f",
+    "avx512_vbmi": "avx512vbmi",
+    "avx512_vnni": "avx512_vnni",
+    "avx512_bf16": "avx512_bf16",
+    "amx_int8": "amx_int8",
+    "neon": "asimd",
+    "fp16_va": "asimdhp",
+    "dotprod": "asimddp",
+    "matmul_int8": "i8mm",
+    "sve": "sve",
+}
+
+
+def foreign_features(host: Host) -> tuple[str, ...]:
+    """What the engine's CPU part was compiled for and this CPU lacks. Empty where either is unknown."""
+    engine = host.engine
+    if engine is None or host.system.os != "linux" or not host.cpu.flags:
+        return ()
+    return tuple(name for name in engine.cpu_features if name in _FLAGS and _FLAGS[name] not in host.cpu.flags)
+
+
+def unused_features(host: Host) -> tuple[str, ...]:
+    """What this CPU has of the features that decide its speed and the engine was not compiled for."""
+    engine = host.engine
+    if engine is None or host.system.os != "linux" or not engine.cpu_features:
+        return ()
+    wanted = ("avx2", "fma", "avx512", "dotprod")
+    return tuple(name for name in wanted if _FLAGS[name] in host.cpu.flags and name not in engine.cpu_features)
+
+
 def judge_engine(host: Host) -> list[Finding]:
     engine = host.engine
     if engine is None:
@@ -24,14 +64,25 @@ def judge_engine(host: Host) -> list[Finding]:
         return [_broken(host, engine, words)]
     if engine.quantized_inference is False:
         return [error(f"{words} gives wrong numbers for a quantized model", remedy=_REBUILD)]
+    foreign = ", ".join(foreign_features(host))
+    if foreign:
+        summary = f"{words} was built for another CPU: it uses {foreign}, which this one lacks, and may die at any model"
+        return [warning(summary, remedy=_REBUILD)]
+    unused = unused_features(host)
+    if {"avx2", "fma", "dotprod"} & set(unused):
+        summary = f"{words} was built for an older CPU: it leaves {', '.join(unused)} of this one unused and is slow"
+        return [warning(summary, remedy=_REBUILD)]
+    detail = f"this CPU's {', '.join(unused)} stays unused" if unused else ""
     proof = "runs a quantized model" if engine.quantized_inference else "loads; a quantized model was not tried"
-    return [ok(f"{words} with {', '.join(engine.backends) or 'no backend'} {proof}")]
+    return [ok(f"{words} with {', '.join(engine.backends) or 'no backend'} {proof}", detail=detail)]
 
 
 def _broken(host: Host, engine: Engine, words: str) -> Finding:
     problem = engine.problem or ""
     if "SIGILL" in problem:
-        return error(f"{words} was built for another CPU: it {problem}", remedy=_REBUILD)
+        foreign = ", ".join(foreign_features(host))
+        evidence = f"it was compiled for {foreign}, which this CPU lacks" if foreign else ""
+        return error(f"{words} was built for another CPU: it {problem}", detail=evidence, remedy=_REBUILD)
     if "SIGSEGV" in problem and "quantized" in problem:
         return error(f"{words} {problem}: the compiler that built it got AMX wrong", remedy=_REBUILD)
     if "libcuda.so.1" in problem:
@@ -90,7 +141,8 @@ CHECKS = (
         id="engine",
         title="llama-cpp-python",
         about="Version, whether its libraries load, and whether a quantized model runs, all in a child process. A missing "
-        "engine is no trouble: installing it is what comes next. A broken one is an error.",
+        "engine is no trouble: installing it is what comes next. A broken one is an error. What its CPU part was compiled "
+        "for is compared with this CPU: instructions it lacks kill the engine sooner or later, unused ones make it slow.",
         judge=judge_engine,
     ),
     Check(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from provision.host.cuda_tables import arch_family, driver_text, version_text
 from provision.host.findings import Check, Finding, Remedy, info, ok, skipped, warning
@@ -40,13 +41,31 @@ def _about(gpu: Gpu) -> Finding:
         shared = " shared with the host" if gpu.unified_memory else ""
         free = f", {format_bytes(gpu.memory_free_bytes)} free" if gpu.memory_free_bytes is not None else ""
         words += f", {format_bytes(gpu.memory_total_bytes)}{shared}{free}"
-    detail = "; ".join(gpu.notes)
+    detail = "; ".join((*_facts(gpu), *gpu.notes))
     if gpu.vendor == "nvidia":
         return ok(words, detail=detail)
     if gpu.vendor == "software":
         return info(f"{words}: a software renderer, no GPU", detail=detail)
     backend = {"amd": "ROCm or Vulkan", "intel": "Vulkan", "apple": "Metal"}.get(gpu.vendor, "Vulkan")
     return info(f"{words}: usable through {backend}, which was not tried by us on this hardware", detail=detail)
+
+
+def _facts(gpu: Gpu) -> list[str]:
+    """The rest of what the driver says of it, where it says it."""
+    words = []
+    if gpu.pcie_generation and gpu.pcie_width:
+        most = (
+            f" of {gpu.pcie_generation_max}.0 x{gpu.pcie_width_max}" if gpu.pcie_generation_max and gpu.pcie_width_max else ""
+        )
+        words.append(f"PCIe {gpu.pcie_generation}.0 x{gpu.pcie_width}{most} now")
+    for name, on in (("ECC", gpu.ecc), ("persistence", gpu.persistence), ("MIG", gpu.mig_mode)):
+        if on is not None:
+            words.append(f"{name} {'on' if on else 'off'}")
+    if gpu.processes is not None:
+        words.append(f"{gpu.processes or 'no'} process{'' if gpu.processes == 1 else 'es'} on it")
+    if gpu.throttle_reasons:
+        words.append(f"clocks held down by {', '.join(gpu.throttle_reasons)}")
+    return words
 
 
 def judge_driver(host: Host) -> list[Finding]:
@@ -126,12 +145,14 @@ def judge_visibility(host: Host) -> list[Finding]:
     wanted = host.environment.get("CUDA_VISIBLE_DEVICES")
     if not gpus:
         return [skipped("no NVIDIA GPU")]
+    # CUDA's default is FASTEST_FIRST (CUDA programming guide, environment variables); NVML and nvidia-smi count by PCI bus.
+    unsure = len({gpu.name for gpu in gpus}) > 1 and host.environment.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID"
+    numbering = Remedy(text="Number them by PCI bus, as nvidia-smi does.", commands=("export CUDA_DEVICE_ORDER=PCI_BUS_ID",))
+    by_bus = "by PCI bus: " + ", ".join(f"{gpu.index} is {gpu.name}" for gpu in gpus)
     if wanted is None:
-        if len({gpu.compute_capability for gpu in gpus}) > 1 and host.environment.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
-            remedy = Remedy(
-                text="Number them by PCI bus, as nvidia-smi does.", commands=("export CUDA_DEVICE_ORDER=PCI_BUS_ID",)
-            )
-            return [info("unequal GPUs: CUDA numbers the fastest first, nvidia-smi by PCI bus", remedy=remedy)]
+        if unsure:
+            summary = "unequal GPUs: CUDA numbers the fastest first, nvidia-smi by PCI bus"
+            return [info(summary, detail=by_bus, remedy=numbering)]
         return [ok("CUDA_VISIBLE_DEVICES is not set; every GPU is seen")]
     seen = cuda_gpus(host)
     remedy = Remedy(text="Unset it, or name the GPUs you mean.", commands=("unset CUDA_VISIBLE_DEVICES",))
@@ -140,12 +161,15 @@ def judge_visibility(host: Host) -> list[Finding]:
         if host.driver is not None and host.driver.problem is not None:
             return [skipped("the driver does not work, so nothing is seen")]
         return [warning(f"CUDA_VISIBLE_DEVICES={shown!r} hides every GPU", remedy=remedy)]
-    return [
-        info(
-            f"CUDA_VISIBLE_DEVICES={shown} shows {len(seen)} of {len(gpus)} GPUs",
-            remedy=remedy if len(seen) < len(gpus) else None,
-        )
-    ]
+    summary = f"CUDA_VISIBLE_DEVICES={shown} shows {len(seen)} of {len(gpus)} GPUs"
+    if unsure and len(seen) < len(gpus) and re.search(r"\d", shown):
+        means = f"{summary}, counted fastest first by CUDA and by PCI bus here: they may be others than {_names(seen)}"
+        return [warning(means, detail=by_bus, remedy=numbering)]
+    return [info(summary, remedy=remedy if len(seen) < len(gpus) else None)]
+
+
+def _names(gpus: Sequence[Gpu]) -> str:
+    return ", ".join(gpu.name for gpu in gpus)
 
 
 def judge_gpu_memory(host: Host) -> list[Finding]:
@@ -222,7 +246,7 @@ CHECKS = (
         id="gpus",
         title="GPUs",
         about="Every GPU by the best source that answers: NVML, nvidia-smi, the driver's /proc files, PCI, KFD, Vulkan, "
-        "system_profiler.",
+        "system_profiler. PCIe link, ECC, persistence, MIG, processes and throttling are in its evidence.",
         judge=judge_gpus,
     ),
     Check(
@@ -235,7 +259,8 @@ CHECKS = (
     Check(
         id="gpu-visibility",
         title="CUDA_VISIBLE_DEVICES",
-        about="Which GPUs a CUDA program started here would see, by index or UUID.",
+        about="Which GPUs a CUDA program started here would see, by index or UUID. CUDA counts the fastest first, NVML and "
+        "nvidia-smi by PCI bus: with unequal GPUs an index means another card unless CUDA_DEVICE_ORDER is PCI_BUS_ID.",
         judge=judge_visibility,
     ),
     Check(

@@ -79,7 +79,12 @@ def read_engine(outcome: ChildOutcome, *, ran: bool | None = None) -> Engine:
         quantized_inference=False if stage == "inference" and problem else infers if isinstance(infers, bool) else ran,
         problem=problem,
         placed_by_us=answer.get("placed_by_us") is True,
+        cpu_features=_words(answer.get("cpu_features")),
     )
+
+
+def _words(names: Any) -> tuple[str, ...]:
+    return tuple(name[:40] for name in names if isinstance(name, str)) if isinstance(names, list) else ()
 
 
 def _backends(names: list[Any]) -> tuple[str, ...]:

@@ -10,14 +10,15 @@ from provision.host.probe_nvidia import ask_nvidia_smi, read_jetson, read_proc
 from provision.host.probe_other_gpus import (
     ask_apple,
     ask_rocminfo,
-    ask_vulkan,
     capability_from_name,
     gfx_note,
     read_kfd,
     read_pci,
 )
 from provision.host.reader import Reader
+from provision.host.side_by_side import for_each
 from provision.host.types import Driver, Gpu, Memory
+from provision.host.vulkan import ask_vulkan, read_vulkan, with_vulkan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +32,10 @@ class GpuFacts:
 
 def probe_gpus(reader: Reader, memory: Memory, *, timeout_s: float) -> GpuFacts:
     """NVIDIA by NVML, else nvidia-smi, else /proc, else PCI; the other vendors by what the kernel or Vulkan says."""
-    nvml = read_answer(ask_nvml(reader.environ, timeout_s=timeout_s)) if reader.os_name != "darwin" else NvmlAnswer()
+    apple = reader.os_name == "darwin"
+    asks = [ask_vulkan] if apple else [ask_nvml, ask_vulkan]
+    *first, told = for_each(lambda ask: ask(reader.environ, timeout_s=timeout_s), asks)
+    nvml = read_answer(first[0]) if first else NvmlAnswer()
     driver, nvidia, notes = _nvidia(reader, nvml)
     if nvml.trouble is not None:
         notes.append(nvml.trouble)
@@ -39,11 +43,12 @@ def probe_gpus(reader: Reader, memory: Memory, *, timeout_s: float) -> GpuFacts:
     driver, nvidia = _with_pci(driver, nvidia, [gpu for gpu in pci if gpu.vendor == "nvidia"], bound)
     others = _with_targets([gpu for gpu in pci if gpu.vendor != "nvidia"], read_kfd(reader), reader)
     seen = _visible(with_unified_memory(tuple(nvidia), memory), reader.environ)
-    found = [*seen, *others, *ask_apple(reader, memory)]
-    known = {_vendor_key(gpu) for gpu in found}
-    found += [gpu for gpu in ask_vulkan(reader) if _vendor_key(gpu) not in known]
+    vulkan, trouble = read_vulkan(told)
+    if trouble is not None:
+        notes.append(trouble)
     # An index is unique per vendor: NVIDIA's is what CUDA_VISIBLE_DEVICES counts in PCI order.
-    return GpuFacts(driver=driver, gpus=tuple(found), notes=tuple(notes))
+    found = with_vulkan([*seen, *others, *ask_apple(reader, memory)], vulkan)
+    return GpuFacts(driver=driver, gpus=found, notes=tuple(notes))
 
 
 def _nvidia(reader: Reader, nvml: NvmlAnswer) -> tuple[Driver | None, list[Gpu], list[str]]:
@@ -122,8 +127,3 @@ def _match(word: str, gpus: tuple[Gpu, ...], candidates: list[int]) -> int | Non
         matches = [position for position in candidates if (gpus[position].uuid or "").lower().startswith(word.lower())]
         return matches[0] if len(matches) == 1 else None
     return None
-
-
-def _vendor_key(gpu: Gpu) -> str:
-    """Vulkan shows the same devices again; only vendors nobody else showed are added."""
-    return gpu.vendor

@@ -1,4 +1,4 @@
-"""GPUs of every vendor as PCI, KFD, Vulkan or macOS show them: names and memory. None was tried by us on real hardware."""
+"""GPUs of every vendor as PCI, KFD or macOS show them: names and memory. None was tried by us on real hardware."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from provision.host.reader import Reader
 from provision.host.types import Gpu, Memory, Version
 
 Vendor = Literal["nvidia", "amd", "intel", "apple", "software", "other"]
-_PCI_VENDORS: dict[str, Vendor] = {"0x10de": "nvidia", "0x1002": "amd", "0x8086": "intel"}
+PCI_VENDORS: dict[str, Vendor] = {"0x10de": "nvidia", "0x1002": "amd", "0x8086": "intel"}
 _PCI_NAMES = ("/usr/share/misc/pci.ids", "/usr/share/hwdata/pci.ids")
 
 
@@ -24,7 +24,7 @@ def read_pci(reader: Reader) -> tuple[tuple[Gpu, ...], dict[str, str]]:
         if not (reader.line(f"{folder}/class") or "").startswith("0x03"):
             continue
         vendor_id, device_id = reader.line(f"{folder}/vendor") or "", reader.line(f"{folder}/device") or ""
-        vendor = _PCI_VENDORS.get(vendor_id)
+        vendor = PCI_VENDORS.get(vendor_id)
         if vendor is None:
             continue
         driver = reader.real(f"{folder}/driver").rsplit("/", 1)[-1]
@@ -74,33 +74,6 @@ def ask_rocminfo(reader: Reader) -> tuple[str, ...]:
         if fields.get("Device Type") == "GPU":
             names.append(fields.get("Marketing Name", "")[:200])
     return tuple(names)
-
-
-def ask_vulkan(reader: Reader) -> tuple[Gpu, ...]:
-    """Devices of `vulkaninfo --summary` when that program is there."""
-    program = reader.which("vulkaninfo")
-    done = reader.ask(program, "--summary", timeout_s=8.0) if program else None
-    if done is None or done.returncode != 0:
-        return ()
-    gpus: list[Gpu] = []
-    for block in re.split(r"^GPU\d+:", done.stdout, flags=re.MULTILINE)[1:]:
-        fields = dict(re.findall(r"^\s*(\w+)\s*=\s*(\S.*)$", block, re.MULTILINE))
-        kind = fields.get("deviceType", "")
-        vendor: Vendor = _PCI_VENDORS.get(fields.get("vendorID", ""), "other")
-        if kind.endswith("_CPU"):
-            vendor = "software"
-        integrated = kind.endswith("INTEGRATED_GPU")
-        gpus.append(
-            Gpu(
-                index=len(gpus),
-                name=fields.get("deviceName", "Vulkan device").strip()[:200],
-                vendor=vendor,
-                source="vulkan",
-                integrated=integrated,
-                unified_memory=integrated or vendor == "software",
-            )
-        )
-    return tuple(gpus)
 
 
 def ask_apple(reader: Reader, memory: Memory) -> tuple[Gpu, ...]:

@@ -185,6 +185,8 @@ class Engine:
     """A quantized model answered in a child process. None: not tried."""
     problem: str | None = None
     placed_by_us: bool = False
+    cpu_features: tuple[str, ...] = ()
+    """What its CPU part was compiled for, by ggml's names (`avx2`, `avx512`); empty when it does not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,7 +44,7 @@ def best_allowed(candidates: Sequence[Mapping[str, Any]], allowed: Sequence[str]
 def _has_vram(variant: Variant, host: Host) -> bool:
     if variant.needs.vram is None:
         return True
-    sizes = [gpu.memory_total_bytes for gpu in host.gpus if gpu.visible]
+    sizes = [gpu.memory_total_bytes for gpu in host.gpus if gpu.visible and gpu.vendor != "software"]
     if not sizes:
         return False
     # One card must hold it: memory of several cards is not one memory.

@@ -198,7 +198,7 @@ def machine_line(host: Host) -> str:
         parts.append(f"{host.cpu.cores} core{'s' if host.cpu.cores != 1 else ''}")
     if host.memory.total_bytes:
         parts.append(f"{format_bytes(min(host.memory.total_bytes, host.memory.limit_bytes or host.memory.total_bytes))} RAM")
-    gpus = [gpu for gpu in host.gpus if gpu.visible]
+    gpus = [gpu for gpu in host.gpus if gpu.visible and gpu.vendor != "software"]
     parts += [f"{gpu.name} {format_bytes(gpu.memory_total_bytes)}" if gpu.memory_total_bytes else gpu.name for gpu in gpus]
     return ", ".join(parts if gpus else [*parts, "no GPU"])
 

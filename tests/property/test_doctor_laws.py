@@ -24,7 +24,7 @@ from provision.host.probe_engine import read_engine
 from provision.host.probe_gpus import _visible
 from provision.host.probe_memory import probe_memory
 from provision.host.probe_nvidia import ask_nvidia_smi, read_jetson, read_proc
-from provision.host.probe_other_gpus import ask_apple, ask_rocminfo, ask_vulkan, read_kfd, read_pci
+from provision.host.probe_other_gpus import ask_apple, ask_rocminfo, read_kfd, read_pci
 from provision.host.probe_python import read_facts
 from provision.host.probe_system import probe_cpu, probe_system
 from provision.host.probe_toolkits import probe_toolkits
@@ -32,6 +32,7 @@ from provision.host.probe_tools import probe_tools
 from provision.host.report import markdown_report
 from provision.host.serial import host_from_json, host_to_data
 from provision.host.types import Gpu, Host
+from provision.host.vulkan import read_vulkan, with_vulkan
 from provision.processes import ChildOutcome
 from tests.support.machine_files import load_machine, machine_names
 from tests.support.machine_in_memory import MachineInMemory
@@ -227,7 +228,6 @@ PATHS = (
 PROGRAMS = (
     *(
         "/usr/bin/nvidia-smi",
-        "/usr/bin/vulkaninfo",
         "/usr/bin/rocminfo",
         "/usr/bin/c++",
         "/usr/bin/g++-12",
@@ -259,7 +259,7 @@ def test_no_machine_makes_a_probe_crash(
     toolkits = probe_toolkits(machine, site_folders=("/site",), own_folder="/own", home="/home/ana")
     smi, proc = ask_nvidia_smi(machine), read_proc(machine)
     gpus = [*(smi[1] if smi else ()), *(proc[1] if proc else ()), *read_jetson(machine), *read_pci(machine)[0]]
-    gpus += [*ask_vulkan(machine), *ask_apple(machine, memory)]
+    gpus += ask_apple(machine, memory)
     read_kfd(machine)
     ask_rocminfo(machine)
     host = Host(system=system, cpu=cpu, memory=memory, tools=tools, toolkits=toolkits, gpus=tuple(gpus))
@@ -321,8 +321,9 @@ outcomes = st.builds(
 def test_no_answer_of_a_child_makes_its_reader_crash(outcome: ChildOutcome) -> None:
     nvml = read_answer(outcome)
     engine = read_engine(outcome)
+    gpus = with_vulkan(nvml.gpus, read_vulkan(outcome)[0])
     read_facts(outcome.answer, python=sys.executable)
-    host = Host(system=host_types.System(os="linux", arch="x86_64"), driver=nvml.driver, gpus=nvml.gpus, engine=engine)
+    host = Host(system=host_types.System(os="linux", arch="x86_64"), driver=nvml.driver, gpus=gpus, engine=engine)
     assert not [finding for finding in diagnose(host).findings if finding.status == "crashed"]
     assert host_from_json(json.dumps(host_to_data(host, identifiers=True))) == host
 

@@ -11,6 +11,10 @@ import os
 import sys
 from typing import Any
 
+CPU_FEATURES = (
+    *("sse3", "ssse3", "avx", "avx2", "f16c", "fma", "bmi2", "avx_vnni", "avx512", "avx512_vbmi", "avx512_vnni", "avx512_bf16"),
+    *("amx_int8", "neon", "fp16_va", "dotprod", "matmul_int8", "sve"),
+)
 KINDS = {0: "cpu", 1: "gpu", 2: "igpu", 3: "accel"}  # enum ggml_backend_dev_type, ggml-backend.h of ggml 0.25.3
 
 
@@ -34,6 +38,7 @@ def main(found: dict[str, Any]) -> None:
         say(found)
         return
     found["loads"] = True
+    found["cpu_features"] = cpu_features(folder)
     found["stage"] = "devices"
     say(found)
     found["devices"], found["backends"] = devices(ggml)
@@ -52,6 +57,15 @@ def library(folder: str, name: str) -> str:
     names = [f"{name}{extension}.0", f"{name}{extension}", f"{name.removeprefix('lib')}{extension}"]
     paths = [os.path.join(folder, file) for file in names]
     return next((path for path in paths if os.path.exists(path)), paths[1])
+
+
+def cpu_features(folder: str) -> list[str]:
+    """What the CPU part was compiled for: `ggml_cpu_has_avx2()` and the like (ggml-cpu.h) are constants of the build."""
+    try:
+        cpu = ctypes.CDLL(library(folder, "libggml-cpu"))
+    except OSError:
+        return []
+    return [name for name in CPU_FEATURES if hasattr(cpu, f"ggml_cpu_has_{name}") and getattr(cpu, f"ggml_cpu_has_{name}")()]
 
 
 def devices(ggml: Any) -> tuple[list[dict[str, Any]], list[str]]:

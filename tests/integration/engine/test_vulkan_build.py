@@ -31,6 +31,8 @@ def test_vulkan_is_built_and_really_computes_on_its_device(tmp_path: Path) -> No
     settings = private_settings(tmp_path / "home", **environ)
     python = make_environment(tmp_path / "env")
     host = probe_host(settings, python=python)
+    shown = [gpu for gpu in host.gpus if gpu.vendor == "software"]
+    assert [(gpu.source, "llvmpipe" in gpu.name, bool(gpu.memory_total_bytes)) for gpu in shown] == [("vulkan", True, True)]
     model = quantized_model() or write_tiny_model(tmp_path / "tiny.gguf")
     wish = InstallWish(backend="vulkan", python=python)
     result = install(wish, host=host, settings=settings, model=model)

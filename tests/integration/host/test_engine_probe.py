@@ -1,6 +1,7 @@
 """The engine of an environment as doctor's child sees it: the real one, none, and broken ones."""
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -40,6 +41,8 @@ def test_the_engine_of_this_environment_runs_a_quantized_model_and_is_remembered
     assert engine.version is not None
     assert (engine.loads, engine.problem, engine.quantized_inference) == (True, None, True)
     assert "cpu" in engine.backends
+    if platform.machine() == "x86_64":
+        assert "sse3" in engine.cpu_features
     assert any(device.kind == "cpu" and device.memory_total_bytes for device in engine.devices)
     assert cache.exists()
     model.unlink()

@@ -97,6 +97,8 @@ def test_hidden_gpus_and_gpus_of_unknown_size_are_left_out() -> None:
         gpus=(
             Gpu(index=0, name="A", vendor="nvidia", source="nvml", memory_free_bytes=24 * GIB, visible=False),
             Gpu(index=1, name="B", vendor="nvidia", source="nvml"),
+            Gpu(index=0, name="llvmpipe", vendor="software", source="vulkan", memory_total_bytes=8 * GIB),
+            Gpu(index=0, name="Iris", vendor="intel", source="vulkan", memory_total_bytes=16 * GIB, integrated=True),
         ),
     )
     chosen = fit_header(llama_8b().header(), FitWish(), target="m", host=host, settings=SETTINGS).chosen

@@ -79,6 +79,56 @@ def test_an_empty_version_is_an_unknown_one() -> None:
         assert diagnosis.verdict == "CUDA build possible with /usr/local/cuda-12.4 for sm_89"
 
 
+def test_an_engine_that_died_of_sigill_is_told_which_instructions_it_used() -> None:
+    (finding,) = diagnose(load_machine("engine-for-another-cpu").host, only=["engine"]).findings
+    assert finding.detail == "it was compiled for avx512, avx512_vnni, which this CPU lacks"
+
+
+def test_what_a_cpu_or_an_engine_does_not_tell_is_no_finding() -> None:
+    host = load_machine("engine-with-instructions-this-cpu-lacks").host
+    assert host.engine is not None
+    silent = replace(host.engine, cpu_features=())
+    for unknown in (replace(host, engine=silent), replace(host, cpu=replace(host.cpu, flags=()))):
+        assert diagnose(unknown, only=["engine"]).findings[0].status == "ok"
+    unused = replace(host, cpu=replace(host.cpu, flags=(*host.cpu.flags, "avx512f", "avx512_vnni", "avx512_bf16")))
+    assert diagnose(unused, only=["engine"]).findings[0].status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("environment", "status", "words"),
+    [
+        ({}, "info", "CUDA numbers the fastest first"),
+        ({"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}, "ok", "every GPU is seen"),
+        ({"CUDA_VISIBLE_DEVICES": "0,1"}, "warning", "they may be others than"),
+        ({"CUDA_VISIBLE_DEVICES": "0,1", "CUDA_DEVICE_ORDER": "FASTEST_FIRST"}, "warning", "they may be others than"),
+        ({"CUDA_VISIBLE_DEVICES": "0,1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}, "info", "shows 2 of 4 GPUs"),
+        ({"CUDA_VISIBLE_DEVICES": "GPU-1,GPU-2"}, "info", "a list of UUIDs shows 2 of 4 GPUs"),
+    ],
+)
+def test_indices_of_unequal_gpus_mean_what_the_device_order_says(environment: dict[str, str], status: str, words: str) -> None:
+    host = load_machine("four-unequal-gpus").host
+    shown = "CUDA_VISIBLE_DEVICES" in environment
+    gpus = tuple(replace(gpu, visible=not shown or place < 2) for place, gpu in enumerate(host.gpus))
+    (finding,) = diagnose(replace(host, gpus=gpus, environment=environment), only=["gpu-visibility"]).findings
+    assert (finding.status, words in finding.summary) == (status, True), finding.summary
+    if "fastest" in finding.summary:
+        assert finding.remedy is not None
+        assert finding.remedy.commands == ("export CUDA_DEVICE_ORDER=PCI_BUS_ID",)
+        assert finding.detail.startswith("by PCI bus: 0 is ")
+
+
+def test_the_evidence_about_a_gpu_names_link_ecc_persistence_processes_and_throttling() -> None:
+    host = load_machine("four-unequal-gpus").host
+    gpu = replace(
+        host.gpus[0], ecc=True, persistence=False, pcie_generation=3, pcie_generation_max=4, pcie_width=8, pcie_width_max=16,
+        processes=2, throttle_reasons=("power cap",), mig_mode=False,
+    )  # fmt: skip
+    (finding,) = diagnose(replace(host, gpus=(gpu,)), only=["gpus"]).findings
+    assert finding.detail.startswith(
+        "PCIe 3.0 x8 of 4.0 x16 now; ECC on; persistence off; MIG off; 2 processes on it; clocks held down by power cap"
+    )
+
+
 def test_no_toolkit_is_recommended_where_none_can_run() -> None:
     for check in ("cuda-toolkits", "cuda-match"):
         assert remedies("musl-with-gpu", check) == ["docker run --gpus all -it ubuntu:24.04"]

@@ -5,7 +5,7 @@ import pytest
 from provision.host.cgroups import cpu_quota, memory_limit
 from provision.host.probe_memory import probe_memory
 from provision.host.probe_nvidia import ask_nvidia_smi, read_jetson, read_proc
-from provision.host.probe_other_gpus import ask_apple, ask_rocminfo, ask_vulkan, capability_from_name, read_kfd, read_pci
+from provision.host.probe_other_gpus import ask_apple, ask_rocminfo, capability_from_name, read_kfd, read_pci
 from provision.host.probe_system import probe_cpu, probe_system
 from provision.host.probe_tools import compiler_trouble, probe_tools
 from provision.host.types import Memory, Tool
@@ -230,22 +230,6 @@ Agent 2
     assert ask_rocminfo(MachineInMemory(programs={"/opt/rocm/bin/rocminfo": (0, said)})) == ("AMD Radeon RX 7900 XTX",)
     assert ask_rocminfo(MachineInMemory(programs={"/usr/bin/rocminfo": (1, said)})) == ()
     assert ask_rocminfo(MachineInMemory()) == ()
-
-
-def test_vulkan_tells_software_from_hardware() -> None:
-    summary = """
-GPU0:
-	vendorID           = 0x8086
-	deviceType         = PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU
-	deviceName         = Intel(R) Graphics (RPL-P)
-GPU1:
-	vendorID           = 0x10005
-	deviceType         = PHYSICAL_DEVICE_TYPE_CPU
-	deviceName         = llvmpipe (LLVM 15.0.6, 256 bits)
-"""
-    intel, software = ask_vulkan(MachineInMemory(programs={"/usr/bin/vulkaninfo": (0, summary)}))
-    assert (intel.vendor, intel.integrated) == ("intel", True)
-    assert (software.vendor, software.name) == ("software", "llvmpipe (LLVM 15.0.6, 256 bits)")
 
 
 def test_apple() -> None:
