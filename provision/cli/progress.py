@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -119,8 +120,14 @@ class _BarReporter:
         self._out = out
         self._bars: RichProgress | None = None
         self._tasks: dict[str, TaskID] = {}
+        # Probes and downloads report from threads of their own; rich guards its drawing, not our table of tasks.
+        self._lock = threading.RLock()
 
     def __call__(self, event: Event) -> None:
+        with self._lock:
+            self._take(event)
+
+    def _take(self, event: Event) -> None:
         match event:
             case Progress():
                 self._show(event)

@@ -80,11 +80,15 @@ class Probes:
     def __init__(self, *, reporter: Reporter) -> None:
         self._reporter = reporter
         self._probes: list[Probe[Any]] = []
+        self._started = 0
         self._done = 0
+        self._over = False
         self._lock = threading.Lock()
 
     def start(self, name: str, limit_s: float, work: Callable[[], T]) -> Probe[T]:
         """Start `work` in its thread; its result is `.get()`."""
+        with self._lock:
+            self._started += 1
         probe = Probe(name, limit_s, lambda: self._counted(name, work))
         self._probes.append(probe)
         return probe
@@ -94,7 +98,9 @@ class Probes:
         return tuple(probe.failure for probe in self._probes if probe.failure is not None)
 
     def end(self) -> None:
-        """Tell the reporter that the task is over."""
+        """Tell the reporter that the task is over. A probe that was given up says nothing after that."""
+        with self._lock:
+            self._over = True
         self._reporter(ProgressEnded(task=_TASK))
 
     def _counted(self, name: str, work: Callable[[], T]) -> T:
@@ -103,5 +109,6 @@ class Probes:
         finally:
             with self._lock:
                 self._done += 1
-                done, total = self._done, len(self._probes)
-            self._reporter(Progress(task=_TASK, label="looking", done=done, total=total, unit="steps", note=name))
+                if not self._over:
+                    done, total = self._done, self._started
+                    self._reporter(Progress(task=_TASK, label="looking", done=done, total=total, unit="steps", note=name))

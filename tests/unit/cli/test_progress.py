@@ -1,5 +1,7 @@
 import io
 import json
+import sys
+import threading
 
 from provision.cli.progress import describe, make_reporter
 from provision.events import LogLine, Note, Progress, ProgressEnded, StepEnded, StepStarted
@@ -43,3 +45,34 @@ def test_with_json_results_auto_keeps_only_warnings() -> None:
     report(Note(level="info", message="hello"))
     report(Note(level="warning", message="careful"))
     assert out.getvalue() == "warning: careful\n"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_bars_stand_reports_from_several_threads() -> None:
+    """A probe's last word and the end of its task used to meet in the table of bars: KeyError, and the command was gone."""
+    report = make_reporter(mode="auto", stream=Terminal())
+    failures: list[BaseException] = []
+
+    def talk() -> None:
+        try:
+            for _ in range(60):
+                report(STATE)
+                report(ProgressEnded(task="f"))
+        except BaseException as error:
+            failures.append(error)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=talk) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert failures == []

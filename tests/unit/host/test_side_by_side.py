@@ -26,6 +26,24 @@ def test_one_probe_crashes_one_hangs_and_the_third_answers() -> None:
     assert {event.note for event in events if isinstance(event, Progress)} >= {"crash", "good"}
 
 
+def test_a_probe_that_was_given_up_says_nothing_after_the_end() -> None:
+    events: list[Event] = []
+    release, ended = threading.Event(), threading.Event()
+
+    def late() -> None:
+        release.wait(30)
+        ended.set()
+
+    probes = Probes(reporter=events.append)
+    probe = probes.start("late", 0.01, late)
+    assert probe.get() is None
+    probes.end()
+    release.set()
+    assert ended.wait(30)
+    probe._ended.wait(30)
+    assert events == [ProgressEnded(task="probes")]
+
+
 def test_a_probe_may_wait_for_another() -> None:
     probes = Probes(reporter=lambda event: None)
     first = probes.start("first", 5.0, lambda: 20)
