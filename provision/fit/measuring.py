@@ -15,6 +15,9 @@ from provision.gguf.header import GgufHeader
 from provision.gguf.shape import ModelShape
 from provision.settings import Settings
 
+_FAR_TOO_MUCH = 2
+"""Times the memory there is. The formula is within a few per cent (docs/reference/accuracy.md)."""
+
 
 class _EngineSilentError(Exception):
     pass
@@ -39,6 +42,11 @@ def plan_model(
     if wish.estimator == "analytic":
         return decide(shape, wish, budgets, by_formula), ()
     reason = _why_not(wish, python)
+    if wish.n_ctx is not None and wish.estimator == "auto":
+        # Even without allocating the cache the engine keeps some bytes for each of its cells: 12 GiB at a billion tokens.
+        hopeless = decide(shape, wish, budgets, by_formula)
+        if isinstance(hopeless, Refusal) and _total(hopeless.estimate) > _FAR_TOO_MUCH * _all_of(budgets):
+            return hopeless, ("figures by formula, because this is far more than the machine has",)
     if not reason and python is not None:
         environ = settings.environ
         try:
@@ -55,6 +63,14 @@ def plan_model(
             f"the engine can't estimate this: {reason}", code="engine-silent", hint="provision fit TARGET --estimator analytic"
         )
     return decide(shape, wish, budgets, by_formula), (f"figures by formula, because {reason}",)
+
+
+def _total(estimate: Estimate) -> int:
+    return estimate.host.total_bytes + sum(usage.total_bytes for usage in estimate.devices)
+
+
+def _all_of(budgets: Budgets) -> int:
+    return budgets.host.budget_bytes + sum(budget.budget_bytes for budget in budgets.devices)
 
 
 def _why_not(wish: FitWish, python: Path | None) -> str:

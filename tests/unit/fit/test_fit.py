@@ -52,6 +52,20 @@ def test_a_small_gpu_takes_as_many_layers_as_fit_and_not_one_more() -> None:
     assert more.chosen is None
 
 
+def test_a_context_far_beyond_the_memory_is_refused_without_asking_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine keeps bytes for every cell it is asked about: a probe of two billion took all memory of the machine."""
+    asked: list[object] = []
+    host = Host(system=System(os="linux", arch="x86_64"), memory=Memory(total_bytes=24 * GIB, available_bytes=20 * GIB))
+    monkeypatch.setattr("provision.fit.measuring._by_engine", lambda *arguments: asked.append(arguments))
+    found = fit_header(
+        llama_8b().header(), FitWish(n_ctx=2_000_000_000), target="m.gguf", host=host, settings=SETTINGS,
+        python=Path("python3"), path=Path("m.gguf"),
+    )  # fmt: skip
+    assert found.chosen is None
+    assert "main memory needs" in found.refusal
+    assert asked == []
+
+
 def test_a_70b_is_refused_on_24_gib_of_main_memory() -> None:
     found = fitted(llama_70b(), vram=(), ram=24 * GIB)
     assert found.chosen is None
