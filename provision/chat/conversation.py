@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from provision.chat.engine import ModelProcess
-from provision.chat.overflow import Policy, plan_turn, runs_low
+from provision.chat.overflow import ContextOverflow, Policy, TurnPlan, plan_turn, runs_low
 from provision.chat.reasoning import MARKERS, ReasoningParser, opened_by_prompt
 from provision.chat.transcripts import whole_characters
 from provision.chat.types import (
@@ -23,7 +24,7 @@ from provision.chat.types import (
     TurnEvent,
     TurnStarted,
 )
-from provision.errors import ProvisionError
+from provision.errors import DoesNotFitError, ProvisionError
 
 StartEngine = Callable[[int | None], ModelProcess]
 """Starts the model, with another `n_ctx` when one is given."""
@@ -104,11 +105,19 @@ class Conversation:
 
     def resize(self, n_ctx: int) -> None:
         """Load the model again with another context; the old one comes back when that fails."""
+        self._reload((n_ctx,))
+
+    def _reload(self, sizes: Sequence[int]) -> None:
+        """Load the model with the first `n_ctx` that fits, or as it was. What fits is only known without a loaded model."""
         before = self.engine.loaded.n_ctx
         self.engine.close()
         try:
-            self.engine = self._start(n_ctx)
-        except ProvisionError:
+            for n_ctx in sizes[:-1]:
+                with contextlib.suppress(DoesNotFitError):
+                    self.engine = self._start(n_ctx)
+                    return
+            self.engine = self._start(sizes[-1])
+        except BaseException:
             self.engine = self._start(before)
             raise
 
@@ -132,9 +141,10 @@ class Conversation:
             max_tokens=self.sampling.max_tokens,
             policy=self.policy,
         )
-        if plan.grow_to is not None:
-            yield Notice(message=f"the context is full: loading the model again with n_ctx {plan.grow_to}")
-            self.resize(plan.grow_to)
+        if plan.grow_to:
+            yield Notice(message="the context is full: looking how far it can grow and loading the model again")
+            self._grow(plan)
+            yield Notice(message=f"n_ctx is {self.engine.loaded.n_ctx} now")
         if plan.dropped:
             yield Notice(message=_what_was_dropped(plan.dropped))
         yield TurnStarted(prompt_tokens=plan.prompt_tokens, n_ctx=self.engine.loaded.n_ctx)
@@ -158,6 +168,17 @@ class Conversation:
         yield turn
         if runs_low(turn.context_tokens, turn.n_ctx, self.sampling.max_tokens):
             yield Notice(message=_how_full(turn, self.policy))
+
+    def _grow(self, plan: TurnPlan) -> None:
+        n_ctx = self.engine.loaded.n_ctx
+        try:
+            self._reload(plan.grow_to)
+        except DoesNotFitError as error:
+            raise ContextOverflow(
+                f"this turn needs an n_ctx of {plan.grow_to[-1]}, and the context stays at {n_ctx}: {error.message}",
+                code="context-overflow",
+                hint="/set overflow drop-oldest, or start again with /clear",
+            ) from error
 
     def _finish(self, wanted: tuple[Message, ...], answer: _Answer, ended: RawEnd | None, dropped: tuple[Message, ...]) -> Turn:
         answer.parser.end()

@@ -26,9 +26,9 @@ _LOG_LINES = 400
 class ModelProcess:
     """One loaded model. Not thread-safe, except for `stop` and `kill`, which signal handlers may call."""
 
-    def __init__(self, load: Load, process: subprocess.Popen[bytes]) -> None:
-        self._load = load
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
+        self._load: Load
         self._log: deque[str] = deque(maxlen=_LOG_LINES)
         self._log_reader = threading.Thread(target=self._read_log, daemon=True)
         self._log_reader.start()
@@ -41,9 +41,16 @@ class ModelProcess:
 
     @classmethod
     def start(cls, load: Load, *, python: Path | str, environ: Mapping[str, str], reporter: Reporter = silent) -> ModelProcess:
-        """Start the process and wait for the model. Raises ProvisionError with the engine's own reason when it fails.
+        """Start the process and wait for the model. Raises ProvisionError with the engine's own reason when it fails."""
+        engine = cls.spawn(python=python, environ=environ)
+        engine.load(load, reporter=reporter)
+        return engine
 
-        The process leads its own session: Ctrl-C at the terminal reaches us, not it.
+    @classmethod
+    def spawn(cls, *, python: Path | str, environ: Mapping[str, str]) -> ModelProcess:
+        """Start the process without a model. It reads the engine's libraries while we still find out what to load.
+
+        It leads its own session: Ctrl-C at the terminal reaches us, not it.
         """
         try:
             process = subprocess.Popen(
@@ -56,14 +63,16 @@ class ModelProcess:
             )
         except OSError as error:
             raise UsageError(f"cannot start {python}: {error}", code="bad-python", hint="give --python PATH") from error
-        engine = cls(load, process)
+        return cls(process)
+
+    def load(self, load: Load, *, reporter: Reporter = silent) -> None:
+        """Load the one model this process will ever hold. When that fails the process is ended and its reason raised."""
+        self._load = load
         try:
-            engine._wait_until_loaded(reporter)
+            self._wait_until_loaded(reporter)
         except BaseException:
-            engine.kill()
-            engine.close()
+            self.discard()
             raise
-        return engine
 
     def count(self, messages: Sequence[Message]) -> int:
         """Tokens of the prompt these messages render to, the header of the answer included."""
@@ -111,6 +120,11 @@ class ModelProcess:
     def kill(self) -> None:
         """End the process at once; whoever waits for its answer learns of its death."""
         kill_group(self._process)
+
+    def discard(self) -> None:
+        """End the process at once and let its pipes go."""
+        self.kill()
+        self.close()
 
     def close(self) -> None:
         """Let the process leave by itself, for a moment, then end it."""

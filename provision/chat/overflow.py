@@ -22,12 +22,12 @@ class ContextOverflow(UsageError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnPlan:
-    """What to send. `grow_to` asks for the model to be loaded again with that `n_ctx` first."""
+    """What to send. `grow_to` asks for the model to be loaded again first, with the first `n_ctx` of these that fits."""
 
     messages: tuple[Message, ...]
     prompt_tokens: int
     dropped: tuple[Message, ...] = ()
-    grow_to: int | None = None
+    grow_to: tuple[int, ...] = ()
 
 
 def answer_reserve(n_ctx: int, max_tokens: int | None) -> int:
@@ -60,8 +60,11 @@ def plan_turn(
     if policy == "drop-oldest":
         return _drop_oldest(messages, count=count, room=n_ctx - reserve, n_ctx=n_ctx)
     if policy == "grow" and tokens + reserve <= n_ctx_max:
-        wanted = max(tokens + reserve, 2 * n_ctx)
-        return TurnPlan(messages=tuple(messages), prompt_tokens=tokens, grow_to=min(-(-wanted // _CELLS) * _CELLS, n_ctx_max))
+        # Twice as much, so that it does not grow with every turn; no more than this turn needs, where memory is short.
+        sizes = (
+            min(-(-wanted // _CELLS) * _CELLS, n_ctx_max) for wanted in (max(tokens + reserve, 2 * n_ctx), tokens + reserve)
+        )
+        return TurnPlan(messages=tuple(messages), prompt_tokens=tokens, grow_to=tuple(dict.fromkeys(sizes)))
     raise ContextOverflow(
         f"this turn needs {tokens} tokens and {reserve} for the answer, and the context holds {n_ctx}"
         + (f"; the model was trained for {n_ctx_max}, so it cannot grow that far" if policy == "grow" else ""),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -34,6 +35,16 @@ def resolve(wish: Wish, session: Session) -> ModelTarget:
 
 def open_conversation(wish: Wish, session: Session) -> tuple[Conversation, Keeper, tuple[str, ...]]:
     """The conversation, where it is saved, and what the person should know about the transcript that was read."""
+    # First of all, because its libraries take as long to read as everything below takes to find out.
+    engine = ModelProcess.spawn(python=wish.python, environ=session.settings.environ)
+    try:
+        return _open(wish, session, engine)
+    except BaseException:
+        engine.discard()
+        raise
+
+
+def _open(wish: Wish, session: Session, spawned: ModelProcess) -> tuple[Conversation, Keeper, tuple[str, ...]]:
     template = read_template(wish.template)
     transcript = _read_transcript(wish)
     target = resolve(wish, session)
@@ -49,11 +60,13 @@ def open_conversation(wish: Wish, session: Session) -> tuple[Conversation, Keepe
         markers=markers,
     )
 
+    waiting = [spawned]
+
     def start(n_ctx: int | None) -> ModelProcess:
-        wanted = load if n_ctx is None else replace(load, llama_kwargs={**load.llama_kwargs, "n_ctx": n_ctx})
-        return _with_template(
-            ModelProcess.start(wanted, python=wish.python, environ=session.settings.environ, reporter=session.reporter)
-        )
+        wanted = load if n_ctx is None else replace(load, llama_kwargs=_kwargs_for(n_ctx, target, wish, session))
+        engine = waiting.pop() if waiting else ModelProcess.spawn(python=wish.python, environ=session.settings.environ)
+        engine.load(wanted, reporter=session.reporter)
+        return _with_template(engine)
 
     keeper = Keeper(path=wish.history or wish.output, format=cast("Format", wish.save_as or transcript.format))
     if wish.history is None and wish.save_as is None:
@@ -67,6 +80,15 @@ def open_conversation(wish: Wish, session: Session) -> tuple[Conversation, Keepe
         save=keeper,
     )
     return talk, keeper, transcript.notes
+
+
+def _kwargs_for(n_ctx: int, target: ModelTarget, wish: Wish, session: Session) -> Mapping[str, Any]:
+    """What `fit` says of the same file with another context, asked while no model is loaded. DoesNotFitError when too much."""
+    from provision.recipes.target import refit
+
+    found = refit(target, n_ctx=n_ctx, settings=session.settings, reporter=session.reporter, python=wish.python)
+    layers = wish.layers()
+    return found.llama_kwargs if layers is None else {**found.llama_kwargs, "n_gpu_layers": layers}
 
 
 def _with_template(engine: ModelProcess) -> ModelProcess:

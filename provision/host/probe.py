@@ -9,7 +9,7 @@ from pathlib import Path
 from provision.events import Reporter, silent
 from provision.host.amx import probe_amx
 from provision.host.compilers import cxx_of
-from provision.host.probe_engine import probe_engine
+from provision.host.probe_engine import probe_devices, probe_engine
 from provision.host.probe_gpus import GpuFacts, probe_gpus
 from provision.host.probe_memory import probe_disks, probe_memory
 from provision.host.probe_python import PythonFacts, probe_python
@@ -92,6 +92,26 @@ def probe_host(
     said = (seen,) if isinstance(seen, str) else ()
     probes.end()
     return replace(found, notes=(*probes.failures(), *said, *gpu_facts.notes))
+
+
+def probe_memories(settings: Settings, *, python: Path, reporter: Reporter = silent) -> Host:
+    """Only what `fit` asks of a machine: main memory, GPUs, and the devices the engine of `python` sees. Never raises."""
+    eyes = Reader(environ=settings.environ)
+    probes = Probes(reporter=reporter)
+    memory = probes.start("memory", 10.0, lambda: probe_memory(eyes))
+    gpus = probes.start("gpus", 20.0, lambda: probe_gpus(eyes, memory.get() or Memory(), timeout_s=6.0))
+    engine = probes.start("engine", 45.0, lambda: probe_devices(python, settings.environ, timeout_s=20.0))
+    found = gpus.get() or GpuFacts(driver=None, gpus=())
+    host = Host(
+        system=System(os="other", arch=eyes.machine),
+        cpu=Cpu(),
+        memory=memory.get() or Memory(),
+        driver=found.driver,
+        gpus=found.gpus,
+        engine=engine.get(),
+    )
+    probes.end()
+    return replace(host, notes=(*probes.failures(), *found.notes))
 
 
 def _folders(facts: PythonFacts | str | None) -> tuple[str, ...]:

@@ -43,6 +43,11 @@ def probe_engine(
     return engine
 
 
+def probe_devices(python: Path, environ: Mapping[str, str], *, timeout_s: float) -> Engine:
+    """The engine of `python` with its devices and their free memory; whether a model runs is not tried."""
+    return read_engine(run_child(python, CHILD, {}, timeout_s=timeout_s, env=environ))
+
+
 def quantized_model() -> Path | None:
     """The shipped demo model in a quantized form, None in a tree without one."""
     folder = Path(str(files("provision") / "data" / "demo"))

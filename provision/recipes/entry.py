@@ -89,6 +89,7 @@ class _House:
         return installed
 
     def fit_model(self, target: str, recipe: Recipe, host: Host, *, quant: str | None) -> Data:
+        from provision.fit.remembered import remember
         from provision.fit.service import fit
 
         if recipe.select.file is not None and recipe.model.repo is not None:
@@ -99,6 +100,8 @@ class _House:
             quant = parse_name(target.rsplit("/", 1)[-1]).quant
         wish = fit_wish(recipe, quant=quant)
         found = fit(target, wish, host=host, settings=self.settings, reporter=self.reporter, python=self.executable)
+        if Path(target).is_file():
+            remember(Path(target), wish, found, host=host, python=self.executable, settings=self.settings)
         data = {**found.to_data(), "refusal": found.refusal, "way_out": found.way_out}
         if self.settings.offline and data["chosen"] is not None:
             data["chosen"] = {**data["chosen"], "quant": data["chosen"]["quant"] or quant}

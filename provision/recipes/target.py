@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from provision.models.refs import is_ref, parse_ref
 from provision.recipes.foreign.imported import recipe_name
 from provision.recipes.load import load_recipe, looks_like_path, parse_recipe, recipe_names
 from provision.recipes.problems import suggestion
-from provision.recipes.schema import Load, Recipe
+from provision.recipes.schema import Load, Model, Recipe, Select
 from provision.settings import Settings
 
 
@@ -117,19 +118,43 @@ def resolve_model(
 
     Raises what `fit` and `fetch` raise, UsageError for a text that names nothing.
     """
-    from provision.recipes.entry import real_rooms
-    from provision.recipes.up import choose, model_path
-
     wanted = understand(text)
     if n_ctx is not None:
-        load = wanted.recipe.load.model_copy(update={"n_ctx": n_ctx})
-        wanted = replace(wanted, recipe=wanted.recipe.model_copy(update={"load": load}))
+        wanted = replace(wanted, recipe=_with_context(wanted.recipe, n_ctx))
+    return _fitted(wanted, settings=settings, reporter=reporter, python=python or Path(sys.executable))
+
+
+def refit(target: ModelTarget, *, n_ctx: int, settings: Settings, reporter: Reporter, python: Path) -> ModelTarget:
+    """The same file with another context: its arguments anew, or DoesNotFitError. Nothing is fetched."""
+    path = str(target.path.absolute())
+    recipe = target.recipe or Recipe(name="model", title="the model", model=Model(path="model.gguf"))
+    select = Select(policy=recipe.select.policy)
+    here = recipe.model_copy(update={"model": Model.model_construct(path=path), "variants": (), "select": select})
+    wanted = Wanted(text=path, recipe=_with_context(here, n_ctx), named_recipe=False)
+    found = _fitted(wanted, settings=settings, reporter=reporter, python=python)
+    return replace(target, llama_kwargs=found.llama_kwargs, plan=found.plan)
+
+
+def _with_context(recipe: Recipe, n_ctx: int) -> Recipe:
+    return recipe.model_copy(update={"load": recipe.load.model_copy(update={"n_ctx": n_ctx})})
+
+
+def _fitted(wanted: Wanted, *, settings: Settings, reporter: Reporter, python: Path) -> ModelTarget:
+    from provision.fit.remembered import recall
+    from provision.recipes.entry import fit_wish, real_rooms
+    from provision.recipes.up import choose, model_path
+
+    recipe, local = wanted.recipe, wanted.local_path
+    wish = fit_wish(recipe, quant=recipe.select.quant)
+    chosen = recall(local, wish, python=python, settings=settings) if local is not None else None
     rooms = real_rooms(settings, python=python, reporter=reporter)
-    chosen = choose(wanted, rooms=rooms, host=rooms.doctor().host)
-    path = wanted.local_path or model_path(rooms.fetch(wanted.recipe, chosen.get("quant"), False))
+    if chosen is None or chosen["n_ctx"] < (recipe.select.min_ctx or 0):
+        from provision.host.probe import probe_memories
+
+        chosen = choose(wanted, rooms=rooms, host=probe_memories(settings, python=python, reporter=reporter))
     return ModelTarget(
-        path=path,
-        llama_kwargs=with_load(chosen["llama_kwargs"], wanted.recipe),
-        recipe=wanted.recipe if wanted.named_recipe else None,
+        path=local or model_path(rooms.fetch(recipe, chosen.get("quant"), False)),
+        llama_kwargs=with_load(chosen["llama_kwargs"], recipe),
+        recipe=recipe if wanted.named_recipe else None,
         plan=chosen,
     )

@@ -15,6 +15,7 @@ model is not slowed by its own output.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -328,10 +329,11 @@ def main() -> None:
     source = Input()
     source.start()
     log = Log(out.log_fd)
+    with contextlib.suppress(ImportError, OSError, RuntimeError):
+        import llama_cpp  # while our parent finds out what to load; what goes wrong here, `load` meets again and tells
     llama = load(source.requests.get(), out, log)
     if llama is None:
         return
-    import llama_cpp
 
     meter = Meter(llama, out, source)
     while True:

@@ -202,9 +202,14 @@ def test_overflow_is_told_before_and_when_it_happens(scripted_model: "ScriptedMo
         person.line("/set overflow grow")
         person.expect("overflow is grow now")
         person.line("d" * 80)
-        person.expect("loading the model again with n_ctx 512")
+        person.expect("loading the model again")
+        person.expect("n_ctx is 512 now")
         person.expect("Hello, world!")
         person.expect(r"/512\] >")
+        person.line("/ctx 2000000000")
+        person.expect(r"error: .* does not fit: main memory needs")
+        person.line("/ctx")
+        person.expect("of 512 tokens")
 
 
 def _worker_of(person: PtySession) -> int:

@@ -14,7 +14,7 @@ from provision.chat.conversation import Conversation
 from provision.chat.overflow import ContextOverflow
 from provision.chat.types import Began, Message, Notice, RawEnd, RawEvent, RawText, Sampling, Turn, TurnEvent
 from provision.cli.chat_voice import HumanVoice, JsonLinesVoice, speak
-from provision.errors import ProvisionError
+from provision.errors import DoesNotFitError, ProvisionError
 
 
 class FakeEngine:
@@ -194,6 +194,40 @@ def test_when_growing_fails_the_old_context_comes_back() -> None:
     assert talk.engine.loaded.n_ctx == 200
     assert talk.messages == ()
     assert run(talk.ask("x")).finish_reason == "stop"
+
+
+def growing(most: int) -> tuple[Conversation, list[int | None]]:
+    """A conversation with an n_ctx of 1024, on a machine where no more than `most` fits."""
+    started: list[int | None] = []
+
+    def start(n_ctx: int | None) -> Any:
+        started.append(n_ctx)
+        if n_ctx is not None and n_ctx > most:
+            raise DoesNotFitError("main memory needs 3 GiB, 2 GiB may be used", code="does-not-fit")
+        return FakeEngine(["ok"], n_ctx=n_ctx or 1024)
+
+    return Conversation(start=start, policy="grow", sampling=Sampling(max_tokens=20)), started
+
+
+def test_growing_takes_twice_as_much_or_else_what_the_turn_needs() -> None:
+    talk, started = growing(most=1500)
+    told = [event.message for event in talk.ask("x" * 1100) if isinstance(event, Notice)]
+    assert started == [None, 2048, 1280]
+    assert told[1] == "n_ctx is 1280 now"
+    talk, started = growing(most=4096)
+    run(talk.ask("x" * 1100))
+    assert started == [None, 2048]
+
+
+def test_growing_beyond_the_memory_is_refused_with_the_reason_and_loses_nothing() -> None:
+    talk, started = growing(most=1024)
+    run(talk.ask("short"))
+    with pytest.raises(ContextOverflow, match=r"n_ctx of 1280.*stays at 1024: main memory needs 3 GiB") as caught:
+        list(talk.ask("x" * 1100))
+    assert "drop-oldest" in caught.value.hint
+    assert started == [None, 2048, 1280, 1024]
+    assert len(talk.messages) == 2
+    assert run(talk.ask("short again")).finish_reason == "stop"
 
 
 def test_json_lines() -> None:

@@ -28,7 +28,7 @@ def test_what_fits_is_sent_whole(policy: Policy) -> None:
     assert decided.messages == tuple(messages)
     assert decided.prompt_tokens == count(messages)
     assert decided.dropped == ()
-    assert decided.grow_to is None
+    assert decided.grow_to == ()
 
 
 def test_error_names_the_numbers() -> None:
@@ -52,10 +52,10 @@ def test_drop_oldest_keeps_the_newest_question_or_says_that_it_cannot() -> None:
         plan(talk(10, 10, 300), "drop-oldest")
 
 
-def test_grow_doubles_to_whole_blocks_up_to_what_the_model_was_trained_for() -> None:
-    assert plan(talk(100, 60, 30), "grow").grow_to == 512
-    assert plan(talk(1000, 60, 30), "grow", n_ctx=512).grow_to == 1280
-    assert plan(talk(100, 60, 30), "grow", n_ctx_max=300).grow_to == 300
+def test_grow_doubles_or_takes_what_the_turn_needs_in_whole_blocks_up_to_what_the_model_was_trained_for() -> None:
+    assert plan(talk(100, 60, 30), "grow").grow_to == (512, 256)
+    assert plan(talk(1000, 60, 30), "grow", n_ctx=512).grow_to == (1280,)
+    assert plan(talk(100, 60, 30), "grow", n_ctx_max=300).grow_to == (300, 256)
     with pytest.raises(ContextOverflow, match="trained for 210"):
         plan(talk(100, 60, 30), "grow", n_ctx_max=210)
 
