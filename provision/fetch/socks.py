@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import socket
 import struct
+
+from provision.fetch.tls import Stream
 
 _REPLIES = {
     1: "general failure",
@@ -20,7 +21,7 @@ _REPLIES = {
 
 
 def connect_through_socks(
-    sock: socket.socket, host: str, port: int, *, username: str | None = None, password: str | None = None
+    sock: Stream, host: str, port: int, *, username: str | None = None, password: str | None = None
 ) -> None:
     """Turn `sock` (connected to the proxy) into a connection to `host`:`port`. Raises OSError with the proxy's reason."""
     methods = b"\x00\x02" if username is not None else b"\x00"
@@ -49,7 +50,7 @@ def _address(host: str) -> bytes:
     return b"\x03" + bytes([len(name)]) + name
 
 
-def _exactly(sock: socket.socket, count: int) -> bytes:
+def _exactly(sock: Stream, count: int) -> bytes:
     data = b""
     while len(data) < count:
         chunk = sock.recv(count - len(data))

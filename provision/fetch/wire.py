@@ -11,10 +11,12 @@ import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import cast
 from urllib.parse import urlsplit
 
 from provision.errors import UsageError
 from provision.fetch.socks import connect_through_socks
+from provision.fetch.tls import Stream, TlsSocket
 from provision.hub.origins import origin_of as origin_of
 from provision.hub.origins import tls_context
 from provision.hub.proxies import Proxy, proxy_for
@@ -62,7 +64,7 @@ class Dialer:
         sock = self._open(parts.hostname, port, proxy, tunnel=parts.scheme == "https")
         try:
             if parts.scheme == "https":
-                sock = self._context().wrap_socket(sock, server_hostname=parts.hostname)
+                sock = TlsSocket(sock, self._context(), host=parts.hostname)
             sock.settimeout(self._read_timeout_s)
         except BaseException:
             sock.close()
@@ -70,15 +72,16 @@ class Dialer:
         forward = proxy if proxy and not proxy.is_socks and parts.scheme == "http" else None
         return Connection(sock, origin=origin_of(url), host=parts.hostname, port=port, forward=forward)
 
-    def _open(self, host: str, port: int, proxy: Proxy | None, *, tunnel: bool) -> socket.socket:
+    def _open(self, host: str, port: int, proxy: Proxy | None, *, tunnel: bool) -> Stream:
         where = (proxy.host, proxy.port) if proxy else (host, port)
-        sock = socket.create_connection(where, timeout=self._connect_timeout_s)
+        bare = socket.create_connection(where, timeout=self._connect_timeout_s)
+        sock: Stream = bare
         try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            bare.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if proxy is None:
                 return sock
             if proxy.scheme == "https":
-                sock = self._context().wrap_socket(sock, server_hostname=proxy.host)
+                sock = TlsSocket(sock, self._context(), host=proxy.host)
             if proxy.is_socks:
                 connect_through_socks(sock, host, port, username=proxy.username, password=proxy.password)
             elif tunnel:
@@ -94,12 +97,12 @@ class Dialer:
         return self._tls
 
 
-def _connect_through_http(sock: socket.socket, host: str, port: int, proxy: Proxy) -> None:
+def _connect_through_http(sock: Stream, host: str, port: int, proxy: Proxy) -> None:
     """An HTTP CONNECT tunnel (RFC 9110, 9.3.6). Raises OSError when the proxy refuses."""
     authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}", *(f"{k}: {v}" for k, v in _proxy_headers(proxy).items())]
     sock.sendall("\r\n".join([*lines, "", ""]).encode("ascii"))
-    answer = http.client.HTTPResponse(sock, method="CONNECT")
+    answer = http.client.HTTPResponse(cast(socket.socket, sock), method="CONNECT")
     try:
         answer.begin()
         if answer.status != 200:
@@ -118,7 +121,7 @@ def _proxy_headers(proxy: Proxy) -> dict[str, str]:
 class Connection:
     """One kept-alive HTTP/1.1 connection to one origin. One request at a time; `abort` may come from any thread."""
 
-    def __init__(self, sock: socket.socket, *, origin: str, host: str, port: int, forward: Proxy | None) -> None:
+    def __init__(self, sock: Stream, *, origin: str, host: str, port: int, forward: Proxy | None) -> None:
         self.origin = origin
         self._forward = forward
         self._sock = sock

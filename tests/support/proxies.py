@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import socketserver
+import ssl
 import struct
 import threading
 from collections.abc import Iterator
@@ -90,23 +92,24 @@ class _SocksHandler(socketserver.StreamRequestHandler):
 
 
 def _pump(one: socket.socket, two: socket.socket) -> None:
-    def copy(source: socket.socket, sink: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                sink.sendall(data)
-        with contextlib.suppress(OSError):
-            sink.shutdown(socket.SHUT_WR)
-
-    back = threading.Thread(target=copy, args=(two, one), daemon=True)
-    back.start()
-    copy(one, two)
-    back.join()
-    two.close()
+    """Both ways in one thread, for a TLS connection must not be read and written at once."""
+    other = {one: two, two: one}
+    with contextlib.suppress(OSError), two:
+        while True:
+            waiting = [end for end in other if isinstance(end, ssl.SSLSocket) and end.pending()]
+            for source in waiting or select.select(list(other), [], [])[0]:
+                data = source.recv(65536)
+                if not data:
+                    return
+                other[source].sendall(data)
 
 
 @contextlib.contextmanager
-def http_proxy() -> Iterator[_Proxy]:
+def http_proxy(*, tls: ssl.SSLContext | None = None) -> Iterator[_Proxy]:
+    """With `tls`, one that is itself reached by https."""
     with _running(_Proxy(_HttpHandler)) as proxy:
+        if tls is not None:
+            proxy.socket = tls.wrap_socket(proxy.socket, server_side=True, do_handshake_on_connect=False)
         yield proxy
 
 

@@ -74,6 +74,30 @@ def test_https_through_a_connect_tunnel(get: Getter, certificate: Path) -> None:
         assert set(proxy.seen) == {f"CONNECT {server.url.removeprefix('https://')}"}
 
 
+def test_tls_inside_tls_through_a_proxy_that_speaks_https(get: Getter, certificate: Path) -> None:
+    context = server_context(certificate)
+    with serve_ranges(CONTENT, tls=context) as server, http_proxy(tls=context) as proxy:
+        environ = {"HTTPS_PROXY": f"https://me:secret@{proxy.address}", "SSL_CERT_FILE": str(certificate)}
+        assert get(CONTENT, server, environ=environ).local_path.read_bytes() == CONTENT
+        assert set(proxy.seen) == {f"CONNECT {server.url.removeprefix('https://')}"}
+        assert set(proxy.logins) == {"Basic bWU6c2VjcmV0"}
+
+
+def test_tls_that_ends_in_the_middle_is_taken_up_again(get: Getter, certificate: Path) -> None:
+    with serve_ranges(CONTENT, tls=server_context(certificate)) as server:
+        server.fault = lambda number, start, stop: "cut:100000" if number % 3 == 1 else None
+        done = get(CONTENT, server, environ={"SSL_CERT_FILE": str(certificate)})
+        assert done.local_path.read_bytes() == CONTENT
+        assert done.transferred_bytes == len(CONTENT)
+
+
+def test_a_proxy_whose_certificate_is_unknown_gets_no_password(get: Getter, certificate: Path) -> None:
+    with serve_ranges(CONTENT) as server, http_proxy(tls=server_context(certificate)) as proxy:
+        with pytest.raises(TransferError, match="certificate"):
+            get(CONTENT, server, environ={"HTTP_PROXY": f"https://me:secret@{proxy.address}"}, patience_s=0.2)
+        assert (proxy.seen, proxy.logins) == ([], [])
+
+
 def test_through_a_socks_proxy(get: Getter) -> None:
     with serve_ranges(CONTENT) as server, socks_proxy() as proxy:
         environ = {"ALL_PROXY": f"socks5h://me:secret@{proxy.address}"}
