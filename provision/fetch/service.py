@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial as bind
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from provision.errors import NotFoundError, ProvisionError, TransferError, UsageError
 from provision.events import Note, Reporter, silent
@@ -25,6 +26,7 @@ from provision.fetch.sources import Offer
 from provision.fetch.store import Attested, write_text
 from provision.fetch.types import MAX_CONNECTIONS, FetchedFile, FetchPlan, FetchResult, FetchWish, PlannedFile
 from provision.fetch.wire import Dialer, origin_of
+from provision.hub.http import Asker
 from provision.hub.listing import list_repo
 from provision.hub.resolve import resolve
 from provision.hub.types import Listing, Resolved
@@ -44,7 +46,8 @@ class _Prepared:
 
 def plan_fetch(ref: RepoRef, wish: FetchWish, *, settings: Settings, reporter: Reporter = silent) -> FetchPlan:
     """What `fetch` would do. Asks the servers for names, sizes and hashes; changes nothing."""
-    return _prepare(ref, wish, settings, reporter).plan
+    with Asker(settings, reporter=reporter) as asker:
+        return _prepare(ref, wish, settings, reporter, asker).plan
 
 
 def fetch(ref: RepoRef, wish: FetchWish, *, settings: Settings, reporter: Reporter = silent) -> FetchResult:
@@ -53,36 +56,21 @@ def fetch(ref: RepoRef, wish: FetchWish, *, settings: Settings, reporter: Report
     A failed or interrupted run keeps what arrived, and the same call resumes.
     """
     started = time.monotonic()
-    prepared = _prepare(ref, wish, settings, reporter)
-    plan = prepared.plan
-    offline = wish.offline or settings.offline
-    if offline and plan.missing_bytes:
-        gone = [file.file.path for file in plan.files if file.missing_bytes]
-        raise NotFoundError(
-            f"offline, and not in the cache: {', '.join(gone)}",
-            code="not-cached",
-            hint=f"provision fetch {ref.repo_id} with a network",
-        )
-    require_space(wish.local_dir or settings.hf_hub_cache, plan.missing_bytes)
-    means = Means(
-        dialer=Dialer(settings.environ),
-        attested=Attested(settings.provision_home / "verified"),
-        reporter=one_at_a_time(reporter),
-        connections=wish.connections,
-        patience_s=wish.patience_s,
-        stall_s=wish.stall_s,
-        limit=RateLimit(wish.limit_bytes_per_s) if wish.limit_bytes_per_s else None,
-    )
-
-    def fetch_one(planned: PlannedFile) -> FetchedFile:
-        offers = _offers(planned.file, prepared.listings, settings)
-        trusted = [offer for offer in offers if offer.origin not in means.distrusted]
-        fetched = download(planned, trusted or offers, means)
-        if wish.local_dir is None and fetched.sha256 is not None and fetched.action != "kept":
-            note_placed(settings, sha256=fetched.sha256, path=planned.home.final)
-        return fetched
-
-    done = fetch_all(plan.files, fetch_one, together=wish.connections, cancel=means.cancel)
+    reporter = one_at_a_time(reporter)
+    # One for all questions: listing and resolving share connections, and TLS is set up once.
+    with Asker(settings, reporter=reporter) as asker:
+        prepared = _prepare(ref, wish, settings, reporter, asker)
+        plan = prepared.plan
+        offline = wish.offline or settings.offline
+        if offline and plan.missing_bytes:
+            gone = [file.file.path for file in plan.files if file.missing_bytes]
+            raise NotFoundError(
+                f"offline, and not in the cache: {', '.join(gone)}",
+                code="not-cached",
+                hint=f"provision fetch {ref.repo_id} with a network",
+            )
+        require_space(wish.local_dir or settings.hf_hub_cache, plan.missing_bytes)
+        done = _download_all(prepared, wish, settings, reporter, asker)
     if wish.local_dir is None and not offline:
         _write_refs(plan, settings)
     return FetchResult(
@@ -94,23 +82,47 @@ def fetch(ref: RepoRef, wish: FetchWish, *, settings: Settings, reporter: Report
     )
 
 
-def _prepare(ref: RepoRef, wish: FetchWish, settings: Settings, reporter: Reporter) -> _Prepared:
+def _download_all(
+    prepared: _Prepared, wish: FetchWish, settings: Settings, reporter: Reporter, asker: Asker
+) -> tuple[FetchedFile, ...]:
+    means = Means(
+        dialer=Dialer(settings.environ),
+        attested=Attested(settings.provision_home / "verified"),
+        reporter=reporter,
+        connections=wish.connections,
+        patience_s=wish.patience_s,
+        stall_s=wish.stall_s,
+        limit=RateLimit(wish.limit_bytes_per_s) if wish.limit_bytes_per_s else None,
+    )
+
+    def fetch_one(planned: PlannedFile) -> FetchedFile:
+        offers = _offers(planned.file, prepared.listings, settings, asker)
+        trusted = [offer for offer in offers if offer.origin not in means.distrusted]
+        fetched = download(planned, trusted or offers, means)
+        if wish.local_dir is None and fetched.sha256 is not None and fetched.action != "kept":
+            note_placed(settings, sha256=fetched.sha256, path=planned.home.final)
+        return fetched
+
+    return fetch_all(prepared.plan.files, fetch_one, together=wish.connections, cancel=means.cancel)
+
+
+def _prepare(ref: RepoRef, wish: FetchWish, settings: Settings, reporter: Reporter, asker: Asker) -> _Prepared:
     _check(wish)
     if wish.offline:
         settings = replace(settings, offline=True)
     if wish.revision:
         ref = replace(ref, revision=wish.revision)
-    listings = _listings(ref, wish, settings, reporter)
+    listings = _listings(ref, wish, settings, reporter, asker)
     first = listings[0]
     chosen = choose(first.files, ref=ref, wish=wish)
-    files = tuple(_planned(first, file, wish, settings) for file in chosen)
+    files = tuple(_planned(first, file, wish, settings, asker) for file in chosen)
     root = wish.local_dir or settings.hf_hub_cache
     plan = FetchPlan(
         repo_id=first.repo_id,
         revision=first.revision,
         commit=first.commit,
         files=files,
-        sources=tuple(dict.fromkeys(origin_of(listing.endpoint) for listing in listings)),
+        sources=_labels(listings),
         free_bytes=free_bytes(root),
     )
     return _Prepared(plan=plan, listings=listings)
@@ -128,16 +140,18 @@ def _check(wish: FetchWish) -> None:
         raise UsageError(f"--source {unknown[0]!r} is neither hf nor modelscope", code="bad-option", hint="leave it out for hf")
 
 
-def _listings(ref: RepoRef, wish: FetchWish, settings: Settings, reporter: Reporter) -> tuple[Listing, ...]:
+def _listings(ref: RepoRef, wish: FetchWish, settings: Settings, reporter: Reporter, asker: Asker) -> tuple[Listing, ...]:
     """The first that answers pins commit and hashes. Further ones only say where the same bytes also are; they may fail."""
     wanted: list[tuple[Kind, str | None]] = []
     for name in wish.sources or ("hf",):
         source: Kind = "modelscope" if name == "modelscope" else "hf"
-        wanted += [(source, endpoint) for endpoint in wish.endpoints or (None,)] if source == "hf" else [(source, None)]
+        endpoints = dict.fromkeys(endpoint.rstrip("/") for endpoint in wish.endpoints)
+        wanted += [(source, endpoint) for endpoint in endpoints or (None,)] if source == "hf" else [(source, None)]
+    wanted = list(dict.fromkeys(wanted))
     while True:
         source, endpoint = wanted.pop(0)
         try:
-            first = list_repo(ref, settings=settings, endpoint=endpoint, source=source, reporter=reporter)
+            first = list_repo(ref, settings=settings, endpoint=endpoint, source=source, reporter=reporter, asker=asker)
             break
         except TransferError as error:
             if not wanted:
@@ -152,15 +166,15 @@ def _listings(ref: RepoRef, wish: FetchWish, settings: Settings, reporter: Repor
             listings.append(replace(first, endpoint=endpoint.rstrip("/")))
             continue
         try:
-            listings.append(list_repo(ref, settings=settings, endpoint=endpoint, source=source, reporter=reporter))
+            listings.append(list_repo(ref, settings=settings, endpoint=endpoint, source=source, reporter=reporter, asker=asker))
         except ProvisionError as error:
             reporter(Note(level="warning", message=f"source left out: {error.message}"))
     return tuple(listings)
 
 
-def _planned(listing: Listing, file: RepoFile, wish: FetchWish, settings: Settings) -> PlannedFile:
+def _planned(listing: Listing, file: RepoFile, wish: FetchWish, settings: Settings, asker: Asker) -> PlannedFile:
     if not listing.offline and (file.size_bytes is None or _lacks_its_hash(file)):
-        resolved = resolve(listing, file, settings=settings)
+        resolved = resolve(listing, file, settings=settings, asker=asker)
         file = replace(
             file,
             size_bytes=resolved.size_bytes,
@@ -195,15 +209,24 @@ def _pieces_here(journal: Path, partial: Path, identity: Identity) -> int:
     return len(known.sources_of) if known else 0
 
 
-def _offers(file: RepoFile, listings: Sequence[Listing], settings: Settings) -> list[Offer]:
+def _offers(file: RepoFile, listings: Sequence[Listing], settings: Settings, asker: Asker) -> list[Offer]:
     """Every place that has this very file: by path on Hub-compatible servers, by hash elsewhere."""
     offers: list[Offer] = []
-    for listing in listings:
+    for listing, label in zip(listings, _labels(listings), strict=True):
         same = file if listing.source == listings[0].source else _by_hash(listing, file)
         if same is not None:
-            ask: Callable[[], Resolved] = bind(_resolved, listing, same, settings)
-            offers.append(Offer(origin=origin_of(listing.endpoint), resolve=ask))
+            ask: Callable[[], Resolved] = bind(_resolved, listing, same, settings, asker)
+            offers.append(Offer(origin=label, resolve=ask))
     return offers
+
+
+def _labels(listings: Sequence[Listing]) -> tuple[str, ...]:
+    """What each source is called: its origin, and the path too where several mirrors share one server."""
+    origins = [origin_of(listing.endpoint) for listing in listings]
+    return tuple(
+        origin if origins.count(origin) == 1 else origin + urlsplit(listing.endpoint).path
+        for origin, listing in zip(origins, listings, strict=True)
+    )
 
 
 def _by_hash(listing: Listing, file: RepoFile) -> RepoFile | None:
@@ -212,8 +235,8 @@ def _by_hash(listing: Listing, file: RepoFile) -> RepoFile | None:
     return next((one for one in listing.files if (one.sha256 or "").lower() == file.sha256.lower()), None)
 
 
-def _resolved(listing: Listing, file: RepoFile, settings: Settings) -> Resolved:
-    resolved = resolve(listing, file, settings=settings)
+def _resolved(listing: Listing, file: RepoFile, settings: Settings, asker: Asker) -> Resolved:
+    resolved = resolve(listing, file, settings=settings, asker=asker)
     if resolved.xet_only:
         raise TransferError(
             f"{file.path} is offered through Xet storage only, which provision does not speak",

@@ -42,8 +42,7 @@ class Source:
     not_before: float = 0.0
     delivered_bytes: int = 0
     _target: Target | None = None
-    _resolver: int | None = None
-    """The thread that is asking for an address, which may take long; the others work elsewhere meanwhile."""
+    _resolving: bool = False
     _generation: int = 0
     _expires_at: float | None = None
     _resolved_s: float = 0.0
@@ -57,29 +56,42 @@ class Source:
         return self.offer.origin
 
     def engage(self, now: float) -> bool:
-        """Take part, if there is something to do here: one more is `active`, and resolves if no address is known."""
+        """Take part, if there is something to do here: one more is `active`."""
         with self.lock:
-            if not self.usable(now):
+            if self._target is None or not self.usable(now):
                 return False
             self.active += 1
-            if self._target is None or self._soon_expired():
-                self._resolver = threading.get_ident()
             return True
 
-    def target(self) -> tuple[Target, int]:
-        """The address, resolved once and kept until `expired`. For the thread that engaged. Raises ProvisionError."""
+    def wants_address(self, now: float) -> bool:
+        """Whether the caller shall call `find_address`, in a thread that nobody waits for: it may take long."""
         with self.lock:
-            if self._target is not None and self._resolver != threading.get_ident():
-                return self._target, self._generation
+            if self.dead is not None or now < self.not_before or self._resolving:
+                return False
+            self._resolving = self._target is None or self._soon_expired()
+            return self._resolving
+
+    def find_address(self) -> None:
+        """Ask for an address that serves bytes; kept until `expired`. Failing is told by `dead` and `not_before`."""
         try:
             resolved = self.offer.resolve()
+        except ProvisionError as error:
+            if isinstance(error, TransferError) and error.code != "xet-only":
+                self.failed(error.message)
+            else:
+                self.give_up(error.message, error)
+        else:
+            with self.lock:
+                self._expires_at, self._resolved_s = resolved.expires_at, time.monotonic()
+                self._target = Target(url=resolved.url, headers=resolved.headers)
+                self._generation += 1
         finally:
             with self.lock:
-                self._resolver = None
+                self._resolving = False
+
+    def address(self) -> tuple[Target | None, int]:
+        """Where the bytes are, and which of the addresses so far that is; None when it was just refused."""
         with self.lock:
-            self._expires_at, self._resolved_s = resolved.expires_at, time.monotonic()
-            self._target = Target(url=resolved.url, headers=resolved.headers)
-            self._generation += 1
             return self._target, self._generation
 
     def _soon_expired(self) -> bool:
@@ -136,7 +148,7 @@ class Source:
                 self.dead, self.error = reason, error
 
     def usable(self, now: float) -> bool:
-        if self.dead is not None or now < self.not_before or self._resolver is not None:
+        if self.dead is not None or now < self.not_before:
             return False
         most = 1 if self.one_stream or not self.proven else None
         return most is None or self.active < most

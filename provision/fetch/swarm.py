@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -10,9 +11,15 @@ from provision.fetch.pieces import Ledger, Span
 from provision.fetch.wire import Connection
 from provision.units import KIB
 
-REQUEST_S = 2.0
-"""How much time one request should be worth: long enough that its round trip does not matter."""
-MAX_RUN_PIECES = 16
+REQUEST_S = 4.0
+"""How much time one request should be worth while there is plenty to do."""
+ROUND_TRIPS = 10
+"""Near the end a request should still last so many times as long as its answer takes to begin."""
+MAX_RUN_PIECES = 64
+FIRST_RUN_PIECES = 16
+"""The first request of a connection, whose speed nobody knows."""
+FRONT_S = 20.0
+"""A connection that needs longer than this for the lowest missing bytes is relieved of them: the hash waits for them."""
 MIN_STEAL_BYTES = 512 * KIB
 GRACE_S = 1.0
 """A request younger than this says nothing about its speed yet."""
@@ -68,6 +75,18 @@ def choose_victim(leases: Iterable[Lease], *, now: float, thief_rate: float) -> 
     return worst, worst.pos + max(MIN_STEAL_BYTES, kept)
 
 
+def run_pieces(missing: int, *, connections: int, rate: float, latency_s: float) -> int:
+    """For how many pieces the next request should ask while `missing` are not here. `rate` in pieces per second, 0.0: unknown.
+
+    Two thirds of a fair share, so that runs become shorter, all connections finish together and the hash stays close; but not
+    so short that waiting for answers (`latency_s` each) costs more than an uneven end.
+    """
+    worth = math.ceil(rate * REQUEST_S) if rate else FIRST_RUN_PIECES
+    share, fair = 2 * missing // (3 * connections), -(-missing // connections)
+    least = math.ceil(rate * ROUND_TRIPS * latency_s)
+    return max(1, min(MAX_RUN_PIECES, worth, max(share, min(least, fair))))
+
+
 @dataclass(slots=True)
 class Swarm:
     """The shared state of one transfer. `on_piece(index, origins)` is called under the lock for each piece now whole."""
@@ -94,15 +113,21 @@ class Swarm:
         with self.state:
             return self.ledger.written_bytes()
 
-    def lend(self, origin: str, *, rate: float, connections: int) -> Lease | None:
+    def lend(self, origin: str, *, rate: float, connections: int, latency_s: float = 0.0) -> Lease | None:
         """The next bytes for a connection of `rate` bytes/s; stolen ones when nothing is free. None: nothing to do now."""
         now = self.clock()
         with self.state:
             if self.over:
                 return None
-            span = self.ledger.take(self._run_bytes(rate, connections))
+            span = self._relieve_front(now, rate)
             if span is None:
-                span = self._steal(now, rate)
+                piece = self.ledger.piece_bytes
+                missing = -(-(self.ledger.size_bytes - self.ledger.written_bytes()) // piece)
+                span = self.ledger.take(
+                    piece * run_pieces(missing, connections=connections, rate=rate / piece, latency_s=latency_s)
+                )
+            if span is None:
+                span = self._steal(choose_victim(self.leases, now=now, thief_rate=rate))
             if span is None:
                 return None
             lease = Lease(start=span.start, stop=span.stop, origin=origin, began_s=now)
@@ -176,15 +201,15 @@ class Swarm:
                 lease.connection.abort()
             return [lease.origin for lease in silent]
 
-    def _run_bytes(self, rate: float, connections: int) -> int:
-        piece = self.ledger.piece_bytes
-        worth = int(rate * REQUEST_S) // piece
-        # Near the end runs become short, so that all connections finish together.
-        share = self.ledger.free_bytes // (2 * max(1, connections)) // piece
-        return piece * max(1, min(MAX_RUN_PIECES, worth, share))
+    def _relieve_front(self, now: float, rate: float) -> Span | None:
+        """The lowest missing bytes, when whoever reads them is far slower than this connection."""
+        lowest = min(self.leases, key=lambda lease: lease.pos, default=None)
+        if lowest is None or lowest.pos > self.ledger.front() + self.ledger.piece_bytes or lowest.left_s(now) < FRONT_S:
+            return None
+        chosen = choose_victim([lowest], now=now, thief_rate=rate)
+        return self._steal(chosen) if chosen is not None and chosen[1] == lowest.pos else None
 
-    def _steal(self, now: float, rate: float) -> Span | None:
-        chosen = choose_victim(self.leases, now=now, thief_rate=rate)
+    def _steal(self, chosen: tuple[Lease, int] | None) -> Span | None:
         if chosen is None:
             return None
         victim, start = chosen

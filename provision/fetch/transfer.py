@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from provision.errors import ProvisionError, TransferError
 from provision.fetch.judge import Kind, Verdict, judge
 from provision.fetch.limit import RateLimit
 from provision.fetch.partial import PartialFile
@@ -70,9 +69,22 @@ class Transfer:
         finally:
             self.swarm.stop()
             for worker in workers:
-                worker.join()
+                worker.thread.join()
         if self.swarm.fatal is not None:
             raise self.swarm.fatal
+
+    def find_address(self, source: Source) -> None:
+        """In a thread that nobody waits for, so that a hub without an answer holds up neither another source nor the end."""
+
+        def find() -> None:
+            try:
+                source.find_address()
+                with self.swarm.state:
+                    self.swarm.state.notify_all()
+            except BaseException as error:  # noqa: BLE001 - a bug; Transfer.run raises it where people see it
+                self.swarm.stop(error)
+
+        threading.Thread(target=find, name="fetch-resolve", daemon=True).start()
 
 
 class _Worker:
@@ -81,18 +93,10 @@ class _Worker:
     def __init__(self, transfer: Transfer, number: int) -> None:
         self.t = transfer
         self.number = number
-        self.rate = 0.0
+        self.rate = self.latency_s = 0.0
         self.connection: Connection | None = None
         self.buffer = memoryview(bytearray(_MAX_CHUNK_BYTES))
-        self.resolving = False
         self.thread = threading.Thread(target=self._work, name=f"fetch-{number}", daemon=True)
-
-    def join(self) -> None:
-        """Wait until the thread writes no more. One that waits for a hub's answer is left to itself: it has no lease, and
-        gets none once the swarm is over.
-        """
-        while self.thread.is_alive() and not self.resolving:
-            self.thread.join(0.05)
 
     def _work(self) -> None:
         try:
@@ -125,21 +129,19 @@ class _Worker:
         now = time.monotonic()
         for step in range(len(sources)):
             source = sources[(self.number + step) % len(sources)]
+            if source.wants_address(now):
+                self.t.find_address(source)
             if source.engage(now):
                 return source
         return None
 
     def _serve(self, source: Source) -> None:
         """One request to `source`, read to its end or to the first fault."""
-        self.resolving = True
-        try:
-            target, generation = source.target()
-        except ProvisionError as error:
-            self._unresolved(source, error)
+        target, generation = source.address()
+        if target is None:
             return
-        finally:
-            self.resolving = False
-        lease = self.t.swarm.lend(source.origin, rate=self.rate, connections=self.t.options.connections)
+        connections = self.t.options.connections
+        lease = self.t.swarm.lend(source.origin, rate=self.rate, connections=connections, latency_s=self.latency_s)
         if lease is None:
             self.t.swarm.wait(0.05)
             return
@@ -155,18 +157,14 @@ class _Worker:
             lease.connection = None
             self.t.swarm.release(lease)
 
-    def _unresolved(self, source: Source, error: ProvisionError) -> None:
-        if isinstance(error, TransferError) and error.code != "xet-only":
-            source.failed(error.message)
-        else:
-            source.give_up(error.message, error)
-
     def _request(self, source: Source, target: Target, generation: int, lease: Lease) -> None:
         asked = Span(start=lease.start, stop=lease.stop)
         for _ in range(MAX_REDIRECTS):
             connection = self._connect(target.url)
             lease.connection = connection
+            began = time.monotonic()
             response = connection.get(target, {"Range": http_range(asked)})
+            self.latency_s = time.monotonic() - began
             headers = lower_headers(response)
             verdict = judge(response.status, headers, asked=asked, size_bytes=self.t.swarm.ledger.size_bytes)
             if verdict.kind is not Kind.MOVED:

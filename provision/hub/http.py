@@ -6,11 +6,13 @@ See docs/decisions/0006-own-hub-client.md.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import ssl
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -65,7 +67,7 @@ class Answer:
 
 
 class Asker:
-    """A few requests to hubs, with connections kept per origin. `sleep` is a parameter for tests."""
+    """A few requests to hubs, with connections kept per origin, from any thread. `sleep` is a parameter for tests."""
 
     def __init__(
         self,
@@ -80,6 +82,7 @@ class Asker:
         self._tries = tries
         self._sleep = sleep
         self._clients: dict[str, httpx2.Client] = {}
+        self._lock = threading.Lock()
         self._tls: ssl.SSLContext | None = None
 
     def __enter__(self) -> Self:
@@ -157,14 +160,25 @@ class Asker:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise bad_endpoint(url)
         origin = origin_of(url)
-        if origin not in self._clients:
-            if self._tls is None:
-                self._tls = tls_context(self._settings.environ)
-            proxy = proxy_for(url, self._settings.environ)
-            self._clients[origin] = httpx2.Client(
-                trust_env=False, verify=self._tls, proxy=_to_httpx(proxy) if proxy else None, timeout=_TIMEOUT
-            )
-        return self._clients[origin]
+        with self._lock:
+            if origin not in self._clients:
+                if self._tls is None:
+                    self._tls = tls_context(self._settings.environ)
+                proxy = proxy_for(url, self._settings.environ)
+                self._clients[origin] = httpx2.Client(
+                    trust_env=False, verify=self._tls, proxy=_to_httpx(proxy) if proxy else None, timeout=_TIMEOUT
+                )
+            return self._clients[origin]
+
+
+@contextlib.contextmanager
+def asking(asker: Asker | None, settings: Settings, *, reporter: Reporter = silent) -> Iterator[Asker]:
+    """The caller's `asker` with its open connections, or one for this question alone."""
+    if asker is not None:
+        yield asker
+        return
+    with Asker(settings, reporter=reporter) as own:
+        yield own
 
 
 def refuse_downgrade(url: str, redirect: str) -> None:

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, quote, urlencode, urlsplit
 from provision.errors import NotFoundError, ProvisionError, TransferError
 from provision.events import Reporter, silent
 from provision.hub import modelscope, offline
-from provision.hub.http import Answer, Asker
+from provision.hub.http import Answer, Asker, asking
 from provision.hub.origins import origin_of
 from provision.hub.refusals import refusal
 from provision.hub.tokens import auth_headers
@@ -34,21 +34,23 @@ def list_repo(
     endpoint: str | None = None,
     source: Source = "hf",
     reporter: Reporter = silent,
+    asker: Asker | None = None,
 ) -> Listing:
     """Everything in the repository `ref` names, pinned to a commit.
 
-    `endpoint` overrules `HF_ENDPOINT`. Offline, the cache on disk answers. Raises NotFoundError (repository, revision),
-    AccessError (gated, private, wrong token) or TransferError (unreachable, busy, not a hub).
+    `endpoint` overrules `HF_ENDPOINT`; the caller's `asker` keeps its connections. Offline, the cache on disk answers.
+    Raises NotFoundError (repository, revision), AccessError (gated, private, wrong token) or TransferError (unreachable, busy,
+    not a hub).
     """
     check_revision(ref.revision)
     if settings.offline:
         return offline.cached_listing(ref, settings=settings)
     if source == "modelscope":
-        return modelscope.list_repo(ref, settings=settings, endpoint=endpoint, reporter=reporter)
+        return modelscope.list_repo(ref, settings=settings, endpoint=endpoint, reporter=reporter, asker=asker)
     base = (endpoint or settings.endpoint).strip().rstrip("/")
-    with Asker(settings, reporter=reporter) as asker:
+    with asking(asker, settings, reporter=reporter) as open_asker:
         try:
-            return _HubListing(asker, base, ref.repo_id, settings).at(ref.revision or "main")
+            return _HubListing(open_asker, base, ref.repo_id, settings).at(ref.revision or "main")
         except TransferError as error:
             if error.code == "hub-unreachable" and offline.is_cached(ref, settings=settings):
                 error.hint = (

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 
 from provision.errors import NotFoundError, TransferError
 from provision.events import Reporter
-from provision.hub.http import Asker, HeadersFor
+from provision.hub.http import Asker, HeadersFor, asking
 from provision.hub.origins import origin_of
 from provision.hub.refusals import refusal
 from provision.hub.tokens import modelscope_headers
@@ -38,16 +38,18 @@ def headers_for(settings: Settings) -> HeadersFor:
     return lambda address: modelscope_headers(address, settings)
 
 
-def list_repo(ref: RepoRef, *, settings: Settings, endpoint: str | None, reporter: Reporter) -> Listing:
+def list_repo(
+    ref: RepoRef, *, settings: Settings, endpoint: str | None, reporter: Reporter, asker: Asker | None = None
+) -> Listing:
     """The files of `ref` at a revision of ModelScope's (default `master`). Raises as `listing.list_repo` does."""
     base = (endpoint or default_endpoint(settings)).strip().rstrip("/")
     revision = "master" if ref.revision in (None, "main") else str(ref.revision)
     files: dict[str, RepoFile] = {}
     folders, seen = [""], {""}
-    with Asker(settings, reporter=reporter) as asker:
+    with asking(asker, settings, reporter=reporter) as open_asker:
         # A recursive listing is cut at a size nobody documents, so every folder is asked for by itself.
         while folders:
-            for entry in _entries(asker, base, ref.repo_id, revision, folders.pop(), settings):
+            for entry in _entries(open_asker, base, ref.repo_id, revision, folders.pop(), settings):
                 path, kind = entry.get("Path"), entry.get("Type")
                 if not isinstance(path, str) or not path:
                     continue

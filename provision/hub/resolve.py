@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 from provision.errors import IntegrityError, TransferError
 from provision.events import Reporter, silent
 from provision.hub import modelscope
-from provision.hub.http import Answer, Asker, HeadersFor, refuse_downgrade
+from provision.hub.http import Answer, Asker, HeadersFor, asking, refuse_downgrade
 from provision.hub.origins import origin_of
 from provision.hub.refusals import refusal
 from provision.hub.tokens import auth_headers
@@ -27,7 +27,9 @@ _MAX_HOPS = 6
 _SAID = ("x-repo-commit", "x-linked-etag", "x-linked-size", "x-xet-hash")
 
 
-def resolve(listing: Listing, file: RepoFile, *, settings: Settings, reporter: Reporter = silent) -> Resolved:
+def resolve(
+    listing: Listing, file: RepoFile, *, settings: Settings, reporter: Reporter = silent, asker: Asker | None = None
+) -> Resolved:
     """Where `file` is, with size and hash. The token goes to its own origin only, and no origin sees another's headers.
 
     Raises NotFoundError, AccessError, TransferError, or IntegrityError (`promise-broken`) when this server promises another
@@ -43,8 +45,8 @@ def resolve(listing: Listing, file: RepoFile, *, settings: Settings, reporter: R
         def headers_for(address: str) -> Mapping[str, str]:
             return auth_headers(address, settings)
 
-    with Asker(settings, reporter=reporter) as asker:
-        answer, said, head_refused = _follow(asker, url, headers_for)
+    with asking(asker, settings, reporter=reporter) as open_asker:
+        answer, said, head_refused = _follow(open_asker, url, headers_for)
     if answer.status not in (200, 206) and answer.redirect is None:
         raise refusal(answer, repo_id=listing.repo_id, settings=settings, revision=listing.revision, path=file.path)
     return replace(_judged(file, answer, said, headers_for=headers_for), said=tuple(sorted(said)), head_refused=head_refused)

@@ -108,7 +108,7 @@ def test_the_token_file_of_the_official_client_serves_too(hub: RunningHub, tmp_p
 
 
 def test_what_is_given_up_goes_on_from_there(hub: RunningHub, tmp_path: Path) -> None:
-    hub.inject(Fault(kind=Kind.STATUS, value=404, skip=2, times=None))
+    hub.inject(Fault(kind=Kind.STATUS, value=404, skip=1, times=None))
     gave_up = fetch(hub, tmp_path, "org/m:Q8_0", "--connections", "1")
     assert gave_up.exit_code == 7, gave_up.stdout
     assert "same command" in gave_up.envelope["errors"][0]["hint"]

@@ -12,7 +12,7 @@ import pytest
 
 from provision.errors import IntegrityError, TransferError
 from provision.events import Event, Note
-from provision.fetch.service import fetch
+from provision.fetch.service import fetch, plan_fetch
 from provision.fetch.types import FetchResult, FetchWish
 from provision.models.refs import parse_ref
 from provision.settings import Settings
@@ -77,6 +77,27 @@ def test_the_first_source_hangs_and_the_second_delivers(hub: RunningHub, mirror:
     began = time.monotonic()
     assert model_of(get(settings, endpoints=(hub.url, mirror.url), connections=2)) == BYTES
     assert time.monotonic() - began < 7
+
+
+def test_one_connection_does_not_wait_for_a_hanging_source(hub: RunningHub, mirror: RunningHub, settings: Settings) -> None:
+    hub.inject(Fault(kind=Kind.DELAY, where="resolve", seconds=8, times=None))
+    began = time.monotonic()
+    assert model_of(get(settings, endpoints=(hub.url, mirror.url), connections=1)) == BYTES
+    assert time.monotonic() - began < 7
+
+
+def test_two_mirrors_on_one_server_are_told_apart(hub: RunningHub, settings: Settings) -> None:
+    twice = replace(FetchWish(), endpoints=(hub.url, hub.url + "/", hub.url + "/api/hf-proxy"))
+    plan = plan_fetch(parse_ref(f"{REF}:Q8_0"), twice, settings=settings)
+    assert plan.sources == (hub.url, hub.url + "/api/hf-proxy")
+    assert set(get(settings, endpoints=twice.endpoints).files[0].sources) == {hub.url}
+
+
+def test_all_questions_to_a_hub_share_one_connection(hub: RunningHub, settings: Settings) -> None:
+    get(settings, REF, names=("tiny-Q8_0.gguf", "README.md"))
+    questions = [one for one in hub.log.all(face="hub") if one.where in ("info", "tree") or one.method == "HEAD"]
+    assert len(questions) == 4
+    assert len({one.connection for one in questions}) <= 2
 
 
 def test_ctrl_c_is_heard_while_a_server_is_silent(hub: RunningHub, settings: Settings) -> None:

@@ -144,7 +144,7 @@ def test_a_hub_that_is_down_is_exit_7(settings: Settings) -> None:
 
 
 def test_nothing_is_kept_back_after_the_cdn_died(hub: RunningHub, settings: Settings) -> None:
-    hub.inject(Fault(kind=Kind.STATUS, value=503, skip=2, times=None))
+    hub.inject(Fault(kind=Kind.STATUS, value=503, skip=1, times=None))
     with pytest.raises(TransferError) as caught:
         get(settings, connections=1)
     assert caught.value.code == "transfer-gave-up"

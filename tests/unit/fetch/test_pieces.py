@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from provision.fetch.pieces import Ledger, Span, http_range, merge, piece_size_for
-from provision.fetch.swarm import Lease, choose_victim
+from provision.fetch.swarm import FIRST_RUN_PIECES, MAX_RUN_PIECES, Lease, Swarm, choose_victim, run_pieces
 from provision.units import GIB, MIB
 
 
@@ -72,3 +72,41 @@ def test_equals_share_the_rest() -> None:
 
 def test_the_end_of_a_quick_reader_is_left_alone() -> None:
     assert choose_victim([lease(0, 64 * MIB, read=62 * MIB)], now=10.0, thief_rate=7e6) is None
+
+
+def test_a_connection_of_unknown_speed_starts_with_a_modest_run() -> None:
+    assert run_pieces(1000, connections=8, rate=0.0, latency_s=0.0) == FIRST_RUN_PIECES
+    assert run_pieces(40, connections=8, rate=0.0, latency_s=0.0) == 3
+
+
+def test_runs_last_seconds_and_shrink_towards_the_end() -> None:
+    runs = [run_pieces(missing, connections=8, rate=5.0, latency_s=0.0) for missing in (5000, 200, 64, 16, 1)]
+    assert runs == [20, 16, 5, 1, 1]
+    assert run_pieces(100_000, connections=8, rate=1000.0, latency_s=0.0) == MAX_RUN_PIECES
+
+
+def test_late_answers_make_the_last_runs_longer_but_not_unfair() -> None:
+    assert run_pieces(64, connections=8, rate=5.0, latency_s=0.12) == 6
+    assert run_pieces(64, connections=8, rate=5.0, latency_s=2.0) == 8
+
+
+def test_the_lowest_bytes_are_taken_from_a_straggler_while_much_is_left() -> None:
+    """The hash follows the front: one slow reader there must not leave all hashing for the end."""
+    now = 0.0
+    swarm = Swarm(
+        ledger=Ledger(size_bytes=1000 * MIB, piece_bytes=MIB), clock=lambda: now, on_piece=lambda index, origins: None
+    )
+    slow = swarm.lend("a", rate=0.0, connections=2)
+    assert slow is not None
+    assert (slow.start, slow.stop) == (0, 16 * MIB)
+    swarm.reserve(slow, MIB)
+    swarm.landed(Span(start=0, stop=MIB), "a")
+    now = 5.0
+    swarm.reserve(slow, 1)
+    swarm.landed(Span(start=MIB, stop=MIB + 1), "a")
+    quick = swarm.lend("b", rate=20.0 * MIB, connections=2)
+    assert quick is not None
+    assert (quick.start, quick.stop) == (MIB + 1, 16 * MIB)
+    further = swarm.lend("b", rate=20.0 * MIB, connections=2)
+    assert further is not None
+    assert further.start == 16 * MIB
