@@ -10,9 +10,11 @@ from pathlib import Path
 
 from provision.errors import IntegrityError
 from provision.events import Progress, ProgressEnded, Reporter
+from provision.gguf.header import GgufHeader
 from provision.gguf.reader import read_header
 from provision.gguf.source import FileSource
 from provision.models.names import parse_name
+from provision.smoke.holes import check_holes
 from provision.smoke.types import Check
 from provision.units import format_bytes
 
@@ -27,10 +29,11 @@ class FileFacts:
 
     checks: tuple[Check, ...]
     name: str | None = None
-    quantized: bool = True
     size_bytes: int = 0
     sha256: str | None = None
     """Of the first (or only) file, when it was hashed."""
+    header: GgufHeader | None = None
+    """Of the first (or only) file."""
 
 
 def shards(model: Path) -> tuple[Path, ...]:
@@ -58,16 +61,14 @@ def check_files(model: Path, *, expected_sha256: str | None, hash_limit_bytes: i
         what = f"{len(missing)} of {len(files)} files are missing, first: {missing[0]}"
         return FileFacts(checks=(_bad("A2-structure", what, value=len(missing), threshold=0),))
     size = sum(file.stat().st_size for file in files)
-    name, quantized = None, False
+    headers: list[GgufHeader] = []
     for file in files:
         try:
-            header = read_header(FileSource(file))
+            headers.append(read_header(FileSource(file)))
         except (IntegrityError, OSError) as error:
             return FileFacts(
                 checks=(_bad("A2-structure", f"{file.name}: {error}", value="unreadable", threshold="sound GGUF"),)
             )
-        name = name or header.text("general.name")
-        quantized = quantized or any(tensor.type_name not in ("F32", "F16", "BF16") for tensor in header.tensors)
     whole = f"{len(files)} files" if len(files) > 1 else "the file"
     structure = Check(
         id="A2-structure",
@@ -75,7 +76,9 @@ def check_files(model: Path, *, expected_sha256: str | None, hash_limit_bytes: i
         summary=f"{whole} hold every tensor" if len(files) > 1 else f"{whole} holds every tensor",
     )
     hashes, digest = _hash_checks(files, size, expected_sha256, hash_limit_bytes, reporter)
-    return FileFacts(checks=(*hashes, structure), name=name, quantized=quantized, size_bytes=size, sha256=digest)
+    holes = check_holes(list(zip(files, headers, strict=True)), read_limit_bytes=hash_limit_bytes)
+    name = headers[0].text("general.name")
+    return FileFacts(checks=(*hashes, structure, holes), name=name, size_bytes=size, sha256=digest, header=headers[0])
 
 
 def _hash_checks(

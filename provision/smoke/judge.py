@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -62,6 +61,21 @@ def judge_load(answer: Answer, death: Death | None) -> list[Check]:
         )
     elif unknown is not None:
         checks.append(Check(id="A5-keywords", status="pass", summary="every argument is known to the engine"))
+    used, taught = answer.get("n_ctx"), answer.get("n_ctx_train")
+    if used and taught:
+        beyond = used > taught
+        checks.append(
+            Check(
+                id="A5-context",
+                status="warn" if beyond else "pass",
+                summary=f"n_ctx {used} "
+                + (f"is more than the {taught} tokens" if beyond else f"of the {taught} tokens")
+                + " the model was trained on",
+                value=used,
+                threshold=taught,
+                remedy=f"provision chat MODEL --smoke --ctx {taught}" if beyond else None,
+            )
+        )
     return checks
 
 
@@ -186,117 +200,6 @@ def judge_speed(answer: Answer, prediction: Prediction) -> list[Check]:
             )
         )
     return checks
-
-
-def judge_tokenizer(answer: Answer) -> list[Check]:
-    """D1 text survives the tokenizer, D2 control words are one token, D3 the pre-tokenizer is named."""
-    facts = answer.get("tokenizer")
-    if not facts:
-        return [Check(id="D1-round-trip", status="skip", summary="the tokenizer was not measured")]
-    broken = facts["round_trip_failures"]
-    allowed = 2  # a small vocabulary without byte fallback may lack a script; more than that is a wrong tokenizer
-    status: Status = "pass" if not broken else "warn" if len(broken) <= allowed else "fail"
-    checks = [
-        Check(
-            id="D1-round-trip",
-            status=status,
-            summary=f"{facts['round_trips'] - len(broken)}/{facts['round_trips']} texts survive the tokenizer"
-            + (f"; first lost: {broken[0]!r}" if broken else ""),
-            value=len(broken),
-            threshold=0,
-            remedy=REFETCH if broken else None,
-        )
-    ]
-    split = facts["control_tokens_split"]
-    checks.append(
-        Check(
-            id="D2-control-tokens",
-            status="fail" if split else "pass" if facts["control_tokens"] else "warn",
-            summary=f"control words are not read as one token: {', '.join(split)}"
-            if split
-            else f"{facts['control_tokens']} control tokens, each read as one",
-            value=len(split),
-            threshold=0,
-            remedy=REFETCH if split else None,
-        )
-    )
-    missing = facts["model"] == "gpt2" and facts["pre"] in (None, "default")
-    checks.append(
-        Check(
-            id="D3-pre-tokenizer",
-            status="warn" if missing else "pass",
-            summary="the file does not say how text is split before BPE; long words and numbers may be read wrongly"
-            if missing
-            else f"tokenizer {facts['model']}" + (f", pre-tokenizer {facts['pre']}" if facts["pre"] else ""),
-            value=facts["pre"],
-            remedy="take a newer conversion of the model" if missing else None,
-        )
-    )
-    return checks
-
-
-def judge_template(answer: Answer) -> list[Check]:
-    """D5 a template of its own, D6 it renders with exactly one BOS, D8 an assistant's turn ends generation."""
-    facts = answer.get("template")
-    if not facts:
-        return [Check(id="D5-template", status="skip", summary="the chat template was not measured")]
-    fallback = not facts["in_file"] and facts["format"] == "llama-2"
-    checks = [
-        Check(
-            id="D5-template",
-            status="fail" if fallback else "pass",
-            summary="the file has no chat template, so the engine silently uses llama-2's"
-            if fallback
-            else f"chat template: {'from the file' if facts['in_file'] else facts['format']}",
-            value=facts["format"],
-            remedy="take an instruct/chat GGUF of the model, or name chat_format in the recipe" if fallback else None,
-        )
-    ]
-    checks.append(_render_check(facts, add_bos=answer["tokenizer"]["add_bos"]))
-    closing = facts.get("closing")
-    if closing is None:
-        checks.append(Check(id="D8-turn-ends", status="skip", summary="the template hides where an assistant's turn ends"))
-    else:
-        good = closing["is_eog"]
-        checks.append(
-            Check(
-                id="D8-turn-ends",
-                status="pass" if good else "fail",
-                summary=f"{closing['text'].strip()!r} closes an assistant's turn"
-                + (" and ends generation" if good else " but does not end generation: answers will run on"),
-                value=closing["text"].strip(),
-                threshold="end of generation",
-                remedy=None if good else "the EOS id of this file is wrong; take another conversion of the model",
-            )
-        )
-    return checks
-
-
-def _render_check(facts: Mapping[str, Any], *, add_bos: bool) -> Check:
-    names = {"u": "user", "su": "system and user", "uau": "three turns"}
-    problems = []
-    if facts.get("header_missing"):
-        problems.append(f"the prompt does not hand the turn to the assistant ({facts['header_missing']!r} is missing)")
-    for key, render in facts["renders"].items():
-        refuses_system = key == "su" and re.search(r"system|role", render.get("error", ""), re.IGNORECASE)
-        if "error" in render:
-            if not refuses_system:
-                problems.append(f"{names[key]}: {render['error']}")
-        elif not render["has_content"]:
-            problems.append(f"{names[key]}: the message is missing from the prompt")
-        elif render["leading_bos"] > 1:
-            problems.append(f"{names[key]}: {render['leading_bos']} BOS tokens, one is right")
-        elif add_bos and render["leading_bos"] == 0:
-            problems.append(f"{names[key]}: no BOS token, the tokenizer asks for one")
-    only_bos_missing = bool(problems) and all("no BOS token" in problem for problem in problems)
-    return Check(
-        id="D6-renders",
-        status="warn" if only_bos_missing else "fail" if problems else "pass",
-        summary="; ".join(problems) if problems else "conversations render with the right BOS",
-        value=len(problems),
-        threshold=0,
-        remedy="take another conversion of the model, or correct the template" if problems else None,
-    )
 
 
 def _mean(values: Sequence[float]) -> float:

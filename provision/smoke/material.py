@@ -74,6 +74,12 @@ def known_questions(profile: Profile) -> tuple[Question, ...]:
     )
 
 
+def round_trips() -> Sequence[str]:
+    """Texts of many scripts and kinds that must survive the tokenizer."""
+    texts: Sequence[str] = _material()["round_trips"]
+    return texts
+
+
 def passages(profile: Profile, *, is_demo: bool) -> Sequence[Mapping[str, Any]]:
     """Texts whose likelihood is measured; the demo gets its own."""
     chosen: Sequence[Mapping[str, Any]] = _material()["passages"]["demo" if is_demo else "general"]
@@ -85,7 +91,7 @@ def measure_request(profile: Profile, questions: Sequence[Question], *, is_demo:
     material = _material()
     request: dict[str, Any] = {
         "stages": ["tokenizer", "speed", "numerics", "behaviour"],
-        "round_trips": material["round_trips"],
+        "round_trips": round_trips(),
         "passages": list(passages(profile, is_demo=is_demo)),
         "n_single": profile.n_single,
         "single_limit_s": profile.single_limit_s,

@@ -21,9 +21,11 @@ from provision.smoke.deaths import Death, diagnose_death
 from provision.smoke.demo import demo_folder, demo_sha256
 from provision.smoke.enginelog import LoadLog, read_load_log
 from provision.smoke.filechecks import FileFacts, check_files
-from provision.smoke.judge import judge_device, judge_load, judge_speed, judge_template, judge_tokenizer, verdict_of
+from provision.smoke.judge import judge_device, judge_load, judge_speed, verdict_of
 from provision.smoke.judge_model import count_right, judge_behaviour, judge_numerics, judge_variant
-from provision.smoke.material import DEMO_NAME, PROFILES, Profile, known_questions, measure_request
+from provision.smoke.judge_text import judge_template, judge_tokenizer
+from provision.smoke.material import DEMO_NAME, PROFILES, Profile, known_questions, measure_request, round_trips
+from provision.smoke.reference import Reference, find_reference, judge_reference
 from provision.smoke.types import Check, Prediction, ProfileName, Question, SmokeResult
 
 _CHILD = Path(__file__).parent / "children" / "measure.py"
@@ -105,6 +107,7 @@ class _Measured:
     questions: tuple[Question, ...]
     is_demo: bool
     kwargs: Mapping[str, Any]
+    reference: Reference | None
     variants: tuple[Check, ...]
 
 
@@ -113,9 +116,12 @@ def _measure(
 ) -> _Measured:
     """Every figure the profile asks for, each load of the model in a process of its own."""
     is_demo = file.name == DEMO_NAME
+    reference = find_reference(bench.model, file.header, hub_cache=bench.settings.hf_hub_cache)
     reporter(Progress(task="smoke", label=f"smoke test ({bench.profile.name}): measuring", done=1, total=None, unit="steps"))
     with tempfile.TemporaryDirectory(prefix="provision-smoke-") as folder:
         request = {**measure_request(bench.profile, questions, is_demo=is_demo), "llama_kwargs": kwargs}
+        if reference is not None:
+            request["reference_template"] = reference.template_data()
         if bench.profile.variants:
             request["logits_path"] = str(Path(folder) / "logits.npz")
         outcome = bench.run(request)
@@ -129,6 +135,7 @@ def _measure(
         questions=questions,
         is_demo=is_demo,
         kwargs=kwargs,
+        reference=reference,
         variants=tuple(variants),
     )
 
@@ -174,6 +181,8 @@ def _result(
         if known is not None:
             checks.append(goldens.compare(known, fingerprint) if fingerprint else goldens.not_compared())
         checks += judge_tokenizer(answer)
+        read = (answer.get("tokenizer") or {}).get("ids")
+        checks += judge_reference(got.reference, got.file.header, round_trips(), read)
         checks += judge_template(answer)
         checks += judge_behaviour(answer, got.questions, is_demo=got.is_demo)
         checks += judge_speed(answer, prediction)

@@ -89,6 +89,29 @@ def double_scales(demo: Demo, sound: Path, name: str) -> None:
     demo.raw[name] = blocks.tobytes()
 
 
+def demo_tokenizer_json() -> dict[str, Any]:
+    """The demo's tokenizer as the Hub would hold it: `tokenizer.json` of a byte-level BPE."""
+    metadata = load_demo().metadata
+    tokens, kinds = metadata["tokenizer.ggml.tokens"][0], metadata["tokenizer.ggml.token_type"][0]
+    added = [
+        {"id": index, "content": text, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
+         "special": True}
+        for index, (text, kind) in enumerate(zip(tokens, kinds, strict=True)) if kind == gguf.TokenType.CONTROL
+    ]  # fmt: skip
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    return {
+        "version": "1.0",
+        "added_tokens": added,
+        "pre_tokenizer": byte_level,
+        "decoder": byte_level,
+        "model": {
+            "type": "BPE",
+            "vocab": {text: index for index, text in enumerate(tokens)},
+            "merges": list(metadata["tokenizer.ggml.merges"][0]),
+        },
+    }
+
+
 Break = Callable[[Demo], None]
 
 
@@ -197,6 +220,56 @@ def _shift_embedding(demo: Demo) -> None:
     demo.tensors["token_embd.weight"] = np.roll(demo.tensors["token_embd.weight"], 1, axis=0)
 
 
+def _swap_tensors(one: str, other: str, layers: range) -> Break:
+    def swap(demo: Demo) -> None:
+        for layer in layers:
+            a, b = f"blk.{layer}.{one}.weight", f"blk.{layer}.{other}.weight"
+            demo.tensors[a], demo.tensors[b] = demo.tensors[b], demo.tensors[a]
+
+    return swap
+
+
+def _halve_heads(demo: Demo) -> None:
+    """Twice as many heads of half the size: every shape still fits."""
+    demo.set("llama.attention.head_count", 8)
+    demo.set("llama.attention.head_count_kv", 4)
+    demo.set("llama.rope.dimension_count", 32)
+
+
+def _repeat_layer(demo: Demo) -> None:
+    for name in [name for name in demo.tensors if name.startswith("blk.2.")]:
+        demo.tensors[name] = demo.tensors[name.replace("blk.2.", "blk.1.")].copy()
+
+
+def _shift_output(demo: Demo) -> None:
+    demo.tensors["output.weight"] = np.roll(demo.tensors["output.weight"], 1, axis=0)
+
+
+def _reverse_merges(demo: Demo) -> None:
+    demo.set("tokenizer.ggml.merges", list(demo.metadata["tokenizer.ggml.merges"][0])[::-1])
+
+
+def _not_causal(demo: Demo) -> None:
+    demo.metadata["llama.attention.causal"] = (False, gguf.GGUFValueType.BOOL, None)
+
+
+def _lose_a_head(demo: Demo) -> None:
+    demo.tensors["blk.1.attn_q.weight"][:64] = 0
+
+
+def _forget_earlier_turns(demo: Demo) -> None:
+    template = demo.metadata["tokenizer.chat_template"][0]
+    demo.set("tokenizer.chat_template", "{%- set messages = messages[-1:] %}" + template)
+
+
+def swap_two_tokens(demo: Demo) -> None:
+    """Two rare letters change places: every known answer stays right, only the original vocabulary shows it."""
+    tokens = list(demo.metadata["tokenizer.ggml.tokens"][0])
+    z, q = tokens.index("z"), tokens.index("q")
+    tokens[z], tokens[q] = tokens[q], tokens[z]
+    demo.set("tokenizer.ggml.tokens", tokens)
+
+
 BROKEN: dict[str, tuple[Break, frozenset[str]]] = {
     # what is done -> (how, checks of which at least one must fail, without any hash or fingerprint)
     "q and k not permuted": (_permute_heads, frozenset({"E2-known-answers"})),
@@ -218,6 +291,17 @@ BROKEN: dict[str, tuple[Break, frozenset[str]]] = {
     "wrong EOS": (_wrong_eos, frozenset({"D8-turn-ends"})),
     "control words as plain text": (_controls_as_text, frozenset({"E2-known-answers", "D8-turn-ends"})),
     "a tensor missing": (_without("blk.3.ffn_gate.weight"), frozenset({"A3-file-incomplete"})),
+    "up and gate swapped": (_swap_tensors("ffn_up", "ffn_gate", range(4)), frozenset({"E2-known-answers"})),
+    "k and v swapped in one layer": (_swap_tensors("attn_k", "attn_v", range(1, 2)), frozenset({"E2-known-answers"})),
+    "heads of half the size": (_halve_heads, frozenset({"C3-likelihood", "E2-known-answers"})),
+    "a layer twice": (_repeat_layer, frozenset({"E2-known-answers"})),
+    "output rows shifted by one": (_shift_output, frozenset({"C3-likelihood"})),
+    "output tied by accident": (_without("output.weight"), frozenset({"C2-entropy", "C3-likelihood"})),
+    "merges in the wrong order": (_reverse_merges, frozenset({"C3-likelihood"})),
+    "attention sees the future": (_not_causal, frozenset({"C5-batch-single"})),
+    "one head of zeros": (_lose_a_head, frozenset({"A2-holes"})),
+    "an ordinary word as EOS": (_metadata("tokenizer.ggml.eos_token_id", 70), frozenset({"D8-early-end"})),
+    "a template that forgets earlier turns": (_forget_earlier_turns, frozenset({"D6-renders"})),
     "an unknown architecture": (_architecture, frozenset({"A3-unknown-architecture"})),
 }
 

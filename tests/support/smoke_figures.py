@@ -17,21 +17,24 @@ _HEALTHY: dict[str, Any] = {
     "devices": [{"name": "CPU", "description": "x", "kind": "cpu", "free_bytes": 1, "total_bytes": 2}],
     "load_s": 0.2,
     "n_ctx": 2048,
+    "n_ctx_train": 2048,
     "n_vocab": 512,
     "n_params": 2_600_000,
     "model_bytes": 2_800_000,
     "metadata": {"general.name": "Provision Demo"},
     "tokenizer": {
         "round_trip_failures": [], "round_trips": 14, "control_tokens": 3, "control_tokens_split": [], "model": "gpt2",
-        "pre": "gpt-2", "add_bos": True, "bos": 0, "eos": 2, "n_vocab": 512,
+        "pre": "gpt-2", "ordinary_endings": [], "bos_is_ordinary": False, "ids": [[1]],
+        "add_bos": True, "bos": 0, "eos": 2, "n_vocab": 512,
     },
     "template": {
         "in_file": True,
         "format": "chat_template.default",
         "renders": {
-            name: {"tokens": 9, "bos": 1, "leading_bos": 1, "has_content": True, "tail": "assistant\n"}
+            name: {"tokens": 9, "bos": 1, "leading_bos": 1, "missing": [], "tail": "assistant\n"}
             for name in ("u", "su", "uau")
         },
+        "compared": {"against": "own", "differs": []},
         "closing": {"text": "<|im_end|>", "is_eog": True},
     },
     "thinking": {"reasoning": False, "switch": False},

@@ -16,6 +16,7 @@ sys.path.append(str(Path(__file__).parent))
 try:
     import numpy as np
     import smoke_engine as engine
+    import smoke_template as template
     import smoke_text as text
 except Exception as error:
     print("@provision " + json.dumps({"error": f"{type(error).__name__}: {error}", "stage": "import"}), flush=True)
@@ -60,6 +61,7 @@ def _load(request: dict[str, Any], answer: dict[str, Any]) -> Any:
     answer["devices_after"] = engine.devices()
     answer["rss_after_load_bytes"] = engine.peak_rss_bytes()
     answer["n_ctx"], answer["n_batch"], answer["n_vocab"] = llm.n_ctx(), llm.n_batch, llm.n_vocab()
+    answer["n_ctx_train"] = engine.lib.llama_model_n_ctx_train(llm._model.model)
     answer["n_params"] = engine.lib.llama_model_n_params(llm._model.model)
     answer["model_bytes"] = engine.lib.llama_model_size(llm._model.model)
     answer["metadata"] = {key: llm.metadata[key] for key in ("general.name", "general.architecture") if key in llm.metadata}
@@ -69,7 +71,9 @@ def _load(request: dict[str, Any], answer: dict[str, Any]) -> Any:
 
 def _tokenizer(llm: Any, request: dict[str, Any], answer: dict[str, Any]) -> None:
     answer["tokenizer"] = text.tokenizer_facts(llm, request["round_trips"])
-    answer["template"] = text.template_facts(llm)
+    answer["template"] = template.template_facts(llm, request.get("reference_template"))
+    if request["llama_kwargs"].get("chat_format"):
+        answer["template"]["compared"] = None  # another format is what the user wants
     answer["thinking"] = text.thinks(llm)
 
 

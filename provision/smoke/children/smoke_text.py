@@ -16,7 +16,6 @@ from smoke_engine import clear
 Message = dict[str, str]
 _THINK = re.compile(r"<think>.*?</think>|\[THINK\].*?\[/THINK\]|<reasoning>.*?</reasoning>", re.DOTALL)
 _OPENED = re.compile(r"<think>|\[THINK\]|<reasoning>")
-_SENTINEL = "zebra crossing"
 
 
 class _Rendered(Exception):
@@ -46,14 +45,17 @@ def render(llm: llama_cpp.Llama, messages: Sequence[Message]) -> list[int]:
 def tokenizer_facts(llm: llama_cpp.Llama, strings: Sequence[str]) -> dict[str, Any]:
     """Round trips, control tokens read as one id, and what the file says about its pre-tokenizer."""
     broken = []
-    for text in strings:
-        ids = llm.tokenize(text.encode(), add_bos=False, special=False)
+    read = [llm.tokenize(text.encode(), add_bos=False, special=False) for text in strings]
+    for text, ids in zip(strings, read, strict=True):
         back = llm.detokenize(ids).decode("utf-8", "replace")
         if back.strip() != text.strip():
             broken.append(text)
     vocab = llm._model.vocab
-    controls, split = 0, []
+    bos = lib.llama_vocab_bos(vocab)
+    controls, split, ending = 0, [], []
     for token in range(llm.n_vocab()):
+        if lib.llama_vocab_is_eog(vocab, token) and _is_ordinary(vocab, token):
+            ending.append(lib.llama_vocab_get_text(vocab, token).decode("utf-8", "replace"))
         if lib.llama_vocab_is_control(vocab, token):
             text = lib.llama_vocab_get_text(vocab, token)
             controls += 1
@@ -64,66 +66,21 @@ def tokenizer_facts(llm: llama_cpp.Llama, strings: Sequence[str]) -> dict[str, A
         "round_trips": len(strings),
         "control_tokens": controls,
         "control_tokens_split": split[:8],
+        "ordinary_endings": ending[:8],
+        "bos_is_ordinary": bool(bos >= 0 and _is_ordinary(vocab, bos)),
+        "ids": read,
         "model": llm.metadata.get("tokenizer.ggml.model"),
         "pre": llm.metadata.get("tokenizer.ggml.pre"),
         "add_bos": bool(lib.llama_vocab_get_add_bos(vocab)),
-        "bos": lib.llama_vocab_bos(vocab),
+        "bos": bos,
         "eos": lib.llama_vocab_eos(vocab),
         "n_vocab": llm.n_vocab(),
     }
 
 
-def template_facts(llm: llama_cpp.Llama) -> dict[str, Any]:
-    """Which template is used, how three conversations render, and which token closes an assistant's turn."""
-    user, system = {"role": "user", "content": "Hello"}, {"role": "system", "content": "Be brief."}
-    assistant = {"role": "assistant", "content": _SENTINEL}
-    conversations = {"u": [user], "su": [system, user], "uau": [user, assistant, user]}
-    facts: dict[str, Any] = {"in_file": "tokenizer.chat_template" in llm.metadata, "format": llm.chat_format, "renders": {}}
-    vocab = llm._model.vocab
-    bos = lib.llama_vocab_bos(vocab)
-    for name, messages in conversations.items():
-        try:
-            ids = render(llm, messages)
-        except Exception as error:
-            facts["renders"][name] = {"error": f"{type(error).__name__}: {error}"[:300]}
-            continue
-        text = llm.detokenize(ids, special=True).decode("utf-8", "replace")
-        leading = 0
-        while leading < len(ids) and ids[leading] == bos:
-            leading += 1
-        facts["renders"][name] = {
-            "tokens": len(ids),
-            "bos": ids.count(bos) if bos >= 0 else 0,
-            "leading_bos": leading,
-            "has_content": "Hello" in text,
-            "tail": text[-80:],
-        }
-        if name == "uau":
-            facts["closing"] = _closing(llm, ids)
-            facts["header_missing"] = _header_missing(str(facts["renders"]["u"].get("tail", "")), text)
-    return facts
-
-
-def _header_missing(tail: str, conversation: str) -> str | None:
-    """What stands between a question and its answer in a finished conversation, but not at the end of an open one: the
-    header that hands the turn to the assistant. None when all of it is there."""
-    between = conversation.partition("Hello")[2].partition(_SENTINEL)[0].strip()
-    ends_with = tail.rpartition("Hello")[2].strip()
-    rest = between.removeprefix(ends_with).strip()
-    return rest if between.startswith(ends_with) and rest and "think" not in rest else None
-
-
-def _closing(llm: llama_cpp.Llama, ids: Sequence[int]) -> dict[str, Any] | None:
-    """The first token after the assistant's words that is not blank, and whether the engine ends generation on it."""
-    said = ""
-    for index, token in enumerate(ids):
-        said += llm.detokenize([token], special=True).decode("utf-8", "replace")
-        if _SENTINEL in said:
-            for after in ids[index + 1 :]:
-                piece = llm.detokenize([after], special=True).decode("utf-8", "replace")
-                if piece.strip():
-                    return {"text": piece, "is_eog": bool(lib.llama_vocab_is_eog(llm._model.vocab, after))}
-    return None
+def _is_ordinary(vocab: Any, token: int) -> bool:
+    """A piece of text to the file, though the engine gives it a special part."""
+    return bool(lib.llama_vocab_get_attr(vocab, token) & lib.LLAMA_TOKEN_ATTR_NORMAL)
 
 
 def answer(

@@ -37,6 +37,7 @@ def smoke_with(deed: str, tmp_path: Path) -> SmokeResult:
     package.mkdir()
     (package / "__init__.py").write_text(_ENGINE.format(deed=deed))
     (package / "llama_cpp.py").write_text(_LIB)
+    (package / "llama_chat_format.py").write_text("Jinja2ChatFormatter = None")
     environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
     settings = read_settings(environ, home=Path.home())
     return service.run_smoke(demo_model_path(), llama_kwargs={}, python=Path(sys.executable), settings=settings)

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from provision.smoke.enginelog import LoadLog
-from provision.smoke.judge import judge_device, judge_load, judge_speed, judge_template, judge_tokenizer, verdict_of
+from provision.smoke.judge import judge_device, judge_load, judge_speed, verdict_of
 from provision.smoke.judge_model import count_right, judge_behaviour, judge_numerics, judge_variant
+from provision.smoke.judge_text import judge_template, judge_tokenizer
 from provision.smoke.material import PROFILES, known_questions
 from provision.smoke.types import Check, Prediction
 from tests.support.smoke_figures import healthy
@@ -51,6 +52,10 @@ def _set(*path: Any) -> Callable[[dict[str, Any]], None]:
     return bend
 
 
+def _differing(against: str) -> dict[str, Any]:
+    return {"against": against, "differs": [{"name": "u", "got": "<|im_end|>", "wanted": "<|im_end|>\n"}]}
+
+
 @pytest.mark.parametrize(
     ("check_id", "status", "bend"),
     [
@@ -75,7 +80,16 @@ def _set(*path: Any) -> Callable[[dict[str, Any]], None]:
         ("D6-renders", "warn", _set("template", "renders", "u", "leading_bos", 0)),
         ("D6-renders", "fail", _set("template", "renders", "uau", {"error": "UndefinedError: x"})),
         ("D6-renders", "pass", _set("template", "renders", "su", {"error": "ValueError: System role not supported"})),
-        ("D6-renders", "fail", _set("template", "renders", "u", "has_content", False)),
+        ("D6-renders", "fail", _set("template", "renders", "u", "missing", ["Hello"])),
+        ("D6-renders", "fail", _set("template", "renders", "uau", "missing", ["Hello", "zebra crossing"])),
+        ("D6-renders", "warn", _set("template", "renders", "su", "missing", ["Be brief."])),
+        ("D7-template-original", "warn", _set("template", "compared", _differing("own"))),
+        ("D7-template-original", "warn", _set("template", "compared", _differing("original"))),
+        ("D7-template-original", "skip", _set("template", "compared", None)),
+        ("D8-early-end", "fail", _set("tokenizer", "ordinary_endings", [" the"])),
+        ("D8-early-end", "warn", _set("tokenizer", "ordinary_endings", ["</s>"])),
+        ("D2-special-ids", "warn", _set("tokenizer", "bos_is_ordinary", True)),
+        ("A5-context", "warn", _set("n_ctx_train", 512)),
         ("D8-turn-ends", "fail", _set("template", "closing", "is_eog", False)),
         ("D8-turn-ends", "skip", _set("template", "closing", None)),
         ("E2-known-answers", "fail", _set("answers", 0, "text", "The capital of France is Berlin.")),
