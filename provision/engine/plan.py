@@ -14,9 +14,9 @@ from provision.engine.prebuilt import IndexPages, choose_prebuilt, wanted_tags
 from provision.engine.types import Backend, BuildPlan, InstallWish, PrebuiltChoice, Reason
 from provision.engine.vulkan import VulkanSdk, why_not_vulkan
 from provision.errors import MachineError, UsageError
-from provision.host.checks_build import compiler_command
 from provision.host.compilers import NO_AMX_FLAGS, cxx_of
 from provision.host.match import cuda_gpus
+from provision.host.packages import compiler_command
 from provision.host.types import Host, Tool
 from provision.units import GIB, MIB
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from provision.host.packages import VULKAN_SDK_URL, vulkan_command
 from provision.host.types import Host, Version
 
 # ggml-vulkan of ggml 0.25.3 uses vk::LayerSettingEXT, which the headers got after 1.3.239 (Debian 12 has exactly that one:
 # the build fails). Which release brought it was not determined; 1.4.309 (Debian 13) was seen to work.
 _TOO_OLD = (1, 3, 239)
-# Debian 12 was tried; the others are older distributions.
-_OLD_DISTRIBUTIONS = ("debian 11", "debian 12", "ubuntu 20.04", "ubuntu 22.04")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,15 +52,7 @@ def why_not_vulkan(host: Host, sdk: VulkanSdk | None) -> Lacks | None:
 
 
 def _hint(host: Host, sdk: VulkanSdk) -> str:
-    distribution = host.system.distribution or ""
     only_headers_old = sdk.header_version is not None and sdk.header_version <= _TOO_OLD
-    if only_headers_old or distribution in _OLD_DISTRIBUTIONS:
-        # What the distribution would install is too old as well.
-        return "unpack a newer Vulkan SDK anywhere and: export VULKAN_SDK=/path/to/it/x86_64"
-    if distribution.startswith(("debian", "ubuntu", "linuxmint")):
-        return "sudo apt install libvulkan-dev glslc spirv-headers"
-    if distribution.startswith(("fedora", "rhel", "centos", "rocky", "almalinux")):
-        return "sudo dnf install vulkan-loader-devel glslc spirv-headers-devel"
-    if distribution.startswith(("arch", "manjaro")):
-        return "sudo pacman -S vulkan-headers vulkan-icd-loader shaderc spirv-headers"
-    return "unpack the Vulkan SDK anywhere and: export VULKAN_SDK=/path/to/it/x86_64"
+    # Where only the headers are too old, the distribution would install the same again.
+    command = None if only_headers_old else vulkan_command(host)
+    return command or f"unpack a newer Vulkan SDK ({VULKAN_SDK_URL}) anywhere and: export VULKAN_SDK=/path/to/it/x86_64"

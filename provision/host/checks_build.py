@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 import re
+from shlex import quote
 
 from provision.host.checks_machine import builds_needed
 from provision.host.compilers import cxx_of
 from provision.host.cuda_tables import version_text
 from provision.host.findings import Check, Finding, Remedy, error, info, ok, skipped, warning
+from provision.host.packages import VULKAN_SDK_URL, compiler_command, vulkan_command
 from provision.host.types import Host, Tool
 
-_INSTALL_COMPILER = {
-    "debian": "sudo apt install build-essential",
-    "ubuntu": "sudo apt install build-essential",
-    "fedora": "sudo dnf install gcc-c++",
-    "rhel": "sudo dnf install gcc-c++",
-    "centos": "sudo dnf install gcc-c++",
-    "rocky": "sudo dnf install gcc-c++",
-    "almalinux": "sudo dnf install gcc-c++",
-    "amzn": "sudo dnf install gcc-c++",
-    "arch": "sudo pacman -S base-devel",
-    "alpine": "sudo apk add build-base linux-headers",
-    "opensuse-leap": "sudo zypper install gcc-c++",
-    "opensuse-tumbleweed": "sudo zypper install gcc-c++",
-}
 # Options of CMake and the environment that do nothing (any more) or harm, as read in ggml 0.25.3 and llama-cpp-python 0.3.36.
 _DEAD_OPTIONS: tuple[tuple[str, bool, str], ...] = (
     (r"-DLLAMA_CUBLAS\b", True, "LLAMA_CUBLAS was removed and stops the build; the option is GGML_CUDA"),
@@ -36,21 +24,9 @@ _DEAD_OPTIONS: tuple[tuple[str, bool, str], ...] = (
 )
 
 
-def compiler_command(host: Host) -> str:
-    """What installs a C++ compiler here."""
-    if host.system.os == "darwin":
-        return "xcode-select --install"
-    if host.system.os == "windows":
-        return (
-            'winget install Microsoft.VisualStudio.2022.BuildTools --override "--add Microsoft.VisualStudio.Workload.VCTools"'
-        )
-    name = (host.system.distribution or "").split(" ")[0]
-    return _INSTALL_COMPILER.get(name, "sudo apt install build-essential   # or your distribution's C++ compiler")
-
-
 def judge_compiler(host: Host) -> list[Finding]:
     compiler = cxx_of(host.tools)
-    remedy = Remedy(text="Install a C and C++ compiler.", commands=(compiler_command(host),))
+    remedy = _compiler_remedy(host)
     needed = builds_needed(host)
     if compiler is None:
         if needed:
@@ -64,6 +40,15 @@ def judge_compiler(host: Host) -> list[Finding]:
         {_words(tool) for tool in host.tools if "++" in tool.name and tool.name != "c++" and tool.version != compiler.version}
     )
     return [ok(words, detail="also: " + ", ".join(others) if others else "")]
+
+
+def _compiler_remedy(host: Host) -> Remedy:
+    commands = [compiler_command(host)]
+    if host.system.os == "linux" and host.system.arch in ("x86_64", "aarch64"):
+        # The maintainer's index has CPU wheels for these; each is proven here before it is kept.
+        commands.append("provision install --cpu --prebuilt")
+    text = "Install a C and C++ compiler" + (", or take a prebuilt engine without one." if commands[1:] else ".")
+    return Remedy(text=text, commands=tuple(commands))
 
 
 def judge_build_tools(host: Host) -> list[Finding]:
@@ -80,7 +65,7 @@ def judge_build_tools(host: Host) -> list[Finding]:
     if missing:
         remedy = Remedy(
             text="The build fetches its own from PyPI; without a network, install them first.",
-            commands=("pip install cmake ninja",),
+            commands=("python -m pip install cmake ninja",),
         )
         return [info(f"{', '.join(missing)}: the build brings its own", remedy=remedy)]
     return [ok(", ".join(found))]
@@ -109,7 +94,11 @@ def judge_variables(host: Host) -> list[Finding]:
                 info(f"{name} is set and read by nothing", remedy=Remedy(text="Unset it.", commands=(f"unset {name}",)))
             )
     if re.search(r"/stubs(/|:|$)", host.environment.get("LD_LIBRARY_PATH", "")):
-        remedy = Remedy(text="Take the stubs folder out of LD_LIBRARY_PATH.", commands=('export LD_LIBRARY_PATH=""',))
+        kept = [
+            folder for folder in host.environment["LD_LIBRARY_PATH"].split(":") if not folder.rstrip("/").endswith("/stubs")
+        ]
+        value = quote(":".join(folder for folder in kept if folder))
+        remedy = Remedy(text="Take the stubs folder out of LD_LIBRARY_PATH.", commands=(f"export LD_LIBRARY_PATH={value}",))
         found.append(
             warning("LD_LIBRARY_PATH names a stubs folder: programs load an empty libcuda and see no GPU", remedy=remedy)
         )
@@ -120,9 +109,12 @@ def judge_vulkan_tools(host: Host) -> list[Finding]:
     if not any(gpu.vendor in ("amd", "intel", "other") for gpu in host.gpus):
         return [skipped("no GPU that would need Vulkan")]
     if host.tool("glslc") is None:
+        command = vulkan_command(host)
+        where = "" if command else " from the Vulkan SDK; those of this distribution are too old or not known to us"
         remedy = Remedy(
-            text="Install the shader compiler and Vulkan's headers (1.3.240 or newer).",
-            commands=("sudo apt install glslc libvulkan-dev spirv-headers",),
+            text=f"Install the shader compiler and Vulkan's headers (newer than 1.3.239){where}.",
+            commands=(command,) if command else (),
+            url=None if command else VULKAN_SDK_URL,
         )
         return [info("no glslc: the Vulkan backend cannot be built", remedy=remedy)]
     return [ok("glslc is there for the Vulkan backend")]

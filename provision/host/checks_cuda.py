@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from shlex import quote
+
 from provision.host.cuda_tables import ToolkitFacts, version_text
 from provision.host.findings import Check, Finding, Remedy, info, ok, skipped, warning
 from provision.host.match import (
@@ -16,6 +18,7 @@ from provision.host.match import (
     pypi_toolkits,
     working_driver,
 )
+from provision.host.packages import cuda_package_commands
 from provision.host.types import CudaToolkit, Host
 
 _DOWNLOADS = "https://developer.nvidia.com/cuda-toolkit-archive"
@@ -46,11 +49,11 @@ def _toolkit_remedy(host: Host, verdict: ToolkitVerdict) -> Remedy | None:
     # Mending one part of a toolkit that would not run here anyway helps nobody.
     if "cublas" in toolkit.missing and toolkit.version and len(verdict.obstacles) == 1:
         family = "-".join(str(part) for part in toolkit.version[:2])
-        package = f"sudo apt install libcublas-dev-{family}   # from NVIDIA's repository"
+        own = cuda_package_commands(host, f"libcublas-dev-{family}", toolkit.version)
         if pypi_toolkits(host):
-            text = "Let provision assemble a toolkit from PyPI without root, or add cuBLAS."
-            return Remedy(text=text, commands=("provision install --cuda --toolkit pypi", package))
-        return Remedy(text="Add cuBLAS.", commands=(package,))
+            text = "Let provision assemble a toolkit from PyPI without root" + (", or add cuBLAS." if own else ".")
+            return Remedy(text=text, commands=("provision install --cuda --toolkit pypi", *own))
+        return Remedy(text="Add cuBLAS to it.", commands=own, url=None if own else _DOWNLOADS)
     return _other_toolkit(host)
 
 
@@ -81,10 +84,7 @@ def _other_toolkit(host: Host) -> Remedy | None:
 
 def _install_toolkit(host: Host, facts: ToolkitFacts) -> tuple[str, ...]:
     conda = f"conda install -c nvidia/label/cuda-{facts.name}.0 cuda-toolkit"
-    name = (host.system.distribution or "").split(" ")[0]
-    if name in ("ubuntu", "debian"):
-        return (f"sudo apt install cuda-toolkit-{facts.name.replace('.', '-')}   # from NVIDIA's repository", conda)
-    return (conda,)
+    return (*cuda_package_commands(host, f"cuda-toolkit-{facts.name.replace('.', '-')}", facts.version), conda)
 
 
 def toolkit_name(toolkit: CudaToolkit) -> str:
@@ -123,10 +123,10 @@ def judge_mixed(host: Host) -> list[Finding]:
     if on_path is not None:
         who.append(f"nvcc on PATH is of {on_path.root}")
     best = next((verdict.toolkit for verdict in judge_toolkits(host) if verdict.usable), named[0][1] if named else None)
-    root = best.root if best else "/usr/local/cuda"
+    root = quote(best.root if best else "/usr/local/cuda")
     remedy = Remedy(
         text="Make all of them name one toolkit; provision install passes one root everywhere.",
-        commands=(f"export CUDA_HOME={root} CUDA_PATH={root} CUDACXX={root}/bin/nvcc PATH={root}/bin:$PATH",),
+        commands=(f'export CUDA_HOME={root} CUDA_PATH={root} CUDACXX={root}/bin/nvcc PATH={root}/bin:"$PATH"',),
     )
     return [warning("two CUDA toolkits are mixed: " + ", ".join(who), remedy=remedy)]
 

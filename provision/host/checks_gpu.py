@@ -8,16 +8,15 @@ from collections.abc import Sequence
 from provision.host.cuda_tables import arch_family, driver_text, version_text
 from provision.host.findings import Check, Finding, Remedy, info, ok, skipped, warning
 from provision.host.match import cuda_gpus, driver_serves
+from provision.host.packages import driver_command
 from provision.host.types import Gpu, Host
 from provision.units import format_bytes
 
-_DRIVER_INSTALL = {
-    "ubuntu": "sudo ubuntu-drivers install",
-    "debian": "sudo apt install nvidia-driver   # from non-free",
-    "fedora": "sudo dnf install akmod-nvidia    # from RPM Fusion",
-    "arch": "sudo pacman -S nvidia-open",
-}
 _DRIVER_URL = "https://www.nvidia.com/drivers"
+
+
+# `nvidia-smi -L` prints `  MIG 3g.71gb  Device 0: (UUID: MIG-...)`; 2p takes the second slice.
+_SECOND_SLICE = "export CUDA_VISIBLE_DEVICES=$(nvidia-smi -L | sed -n 's/.*UUID: \\(MIG-[^)]*\\).*/\\1/p' | sed -n 2p)"
 
 
 def nvidia_gpus(host: Host) -> tuple[Gpu, ...]:
@@ -89,12 +88,8 @@ def _no_driver(host: Host) -> Finding:
             text="Install or update NVIDIA's driver in Windows, then run this in a Windows shell.", commands=("wsl --shutdown",)
         )
         return warning("no NVIDIA driver reaches WSL", remedy=remedy)
-    name = (host.system.distribution or "").split(" ")[0]
-    remedy = Remedy(
-        text="Install NVIDIA's driver and restart.",
-        commands=(_DRIVER_INSTALL.get(name, "# install the NVIDIA driver with your distribution's package manager"),),
-        url=_DRIVER_URL,
-    )
+    command = driver_command(host)
+    remedy = Remedy(text="Install NVIDIA's driver and restart.", commands=(command,) if command else (), url=_DRIVER_URL)
     return warning("an NVIDIA GPU and no NVIDIA driver: the GPU cannot be used", remedy=remedy)
 
 
@@ -108,8 +103,9 @@ def _driver_trouble(host: Host, problem: str, version: str) -> Finding:
         )
     if host.system.container and ("no device nodes" in problem or "no driver library" in problem):
         remedy = Remedy(
-            text="Start the container with the GPUs (NVIDIA Container Toolkit on the host).",
-            commands=("docker run --gpus all ...", "podman run --device nvidia.com/gpu=all ..."),
+            text="Start the container with --gpus all (podman: --device nvidia.com/gpu=all). Where this fails on the host, the "
+            "NVIDIA Container Toolkit is missing there:",
+            commands=("docker run --rm --gpus all ubuntu:24.04 nvidia-smi",),
             url="https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/install-guide.html",
         )
         return warning(f"driver{version} runs on the host, but this container was given no GPU", remedy=remedy)
@@ -229,7 +225,7 @@ def judge_mig(host: Host) -> list[Finding]:
                 )
             )
     if len(slices) > 1:
-        remedy = Remedy(text="Choose the slice by its UUID.", commands=("nvidia-smi -L", "export CUDA_VISIBLE_DEVICES=MIG-..."))
+        remedy = Remedy(text="Choose a slice by its UUID, here the second.", commands=("nvidia-smi -L", _SECOND_SLICE))
         found.append(info(f"{len(slices)} MIG slices: a CUDA program uses only one of them, the first", remedy=remedy))
     return found or [ok(f"{len(slices)} MIG slice" if slices else "MIG is on")]
 

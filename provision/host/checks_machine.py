@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from provision.host.cuda_tables import version_text
 from provision.host.findings import Check, Finding, Remedy, error, info, ok, skipped, warning
+from provision.host.packages import venv_command
 from provision.host.types import Disk, Host
 from provision.units import GIB, MIB, format_bytes
 
@@ -121,7 +122,9 @@ def judge_memory(host: Host) -> list[Finding]:
         else ""
     )
     if memory.available_bytes < MEMORY_LEAST_BYTES:
-        remedy = Remedy(text="End what uses the memory, or give this container more.", commands=("ps aux --sort=-rss | head",))
+        # BusyBox's ps knows no --sort; macOS's sorts by -m.
+        top = "ps aux -m | head" if host.system.os == "darwin" else "ps -eo rss,comm | sort -rn | head"
+        remedy = Remedy(text="End what uses the memory, or give this container more.", commands=(top,))
         return [error(f"{words}{swap}: too little to build or run anything", remedy=remedy)]
     if memory.available_bytes < MEMORY_ENOUGH_BYTES:
         return [warning(f"{words}{swap}: small models only, and the engine is built with one job at a time")]
@@ -135,7 +138,7 @@ def judge_memory_limit(host: Host) -> list[Finding]:
     words = f"a control group limits memory to {format_bytes(memory.limit_bytes)}"
     if memory.total_bytes:
         words += f" on a machine of {format_bytes(memory.total_bytes)}"
-    remedy = Remedy(text="Raise it where the container is started.", commands=("docker run --memory=16g ...",))
+    remedy = Remedy(text="Raise it where the container is started (docker run --memory=16g) or in the scheduler's request.")
     tight = memory.limit_bytes < 8 * GIB and memory.limit_bytes < (memory.total_bytes or memory.limit_bytes) // 2
     detail = f"{memory.limit_source}; free and llama.cpp's own fit see the whole machine, we count with the limit"
     return [warning(words, detail=detail, remedy=remedy) if tight else info(words, detail=detail)]
@@ -159,7 +162,7 @@ def _judge_disk(disk: Disk, *, building: bool) -> Finding:
     if disk.free_bytes is None:
         return info(f"free space for {what} is unknown: {disk.path}")
     words = f"{format_bytes(disk.free_bytes)} free for {what} ({disk.path})"
-    remedy = Remedy(text="Free space, or name a folder with more.", commands=(f"df -h {disk.path}", *move))
+    remedy = Remedy(text="Free space, or name a folder with more.", commands=("df -h", *move))
     if disk.free_bytes < DISK_LEAST_BYTES[disk.purpose]:
         return (error if needed else warning)(f"{words}: too little", remedy=remedy)
     if disk.free_bytes < DISK_ENOUGH_BYTES and disk.purpose in ("model-cache", "temporary"):
@@ -170,7 +173,7 @@ def _judge_disk(disk: Disk, *, building: bool) -> Finding:
 def judge_python(host: Host) -> list[Finding]:
     python = host.python
     if python is None:
-        remedy = Remedy(text="Make a fresh environment.", commands=("python3 -m venv .venv",))
+        remedy = Remedy(text="Make a fresh environment.", commands=(venv_command(host),))
         return [error("the Python to install into does not answer", detail="\n".join(host.notes), remedy=remedy)]
     words = f"{python.implementation} {version_text(python.version)}"
     # llama-cpp-python 0.3.36 declares Requires-Python >= 3.8; 3.9 is the oldest with which its dependencies still install.
@@ -179,7 +182,7 @@ def judge_python(host: Host) -> list[Finding]:
         return [error(f"{words} is too old for the engine", remedy=remedy)]
     venv = Remedy(
         text="Install into a virtual environment of your own.",
-        commands=("python3 -m venv .venv", "provision install --auto --python .venv/bin/python"),
+        commands=(venv_command(host), "provision install --auto --python .venv/bin/python"),
     )
     if python.externally_managed:
         summary = f"{words} belongs to the distribution (PEP 668): packages must not be installed into it"

@@ -24,7 +24,9 @@ def probe_system(reader: Reader) -> System:
         kernel = reader.line("/proc/sys/kernel/osrelease")
         if kernel is None and str(reader.root) == "/":
             kernel = os.uname().release
-        system = replace(system, kernel=kernel, distribution=_distribution(reader), container=_container(reader))
+        distribution, like = _distribution(reader)
+        system = replace(system, distribution=distribution, distribution_like=like)
+        system = replace(system, kernel=kernel, container=_container(reader))
         # WSL 1 and 2 carry Microsoft's name in the kernel release; a Docker container on WSL does too, which is right here.
         system = replace(system, wsl="microsoft" in (kernel or "").lower())
         return _with_libc(system, reader)
@@ -82,10 +84,12 @@ def _darwin_cpu(reader: Reader) -> Cpu:
     )
 
 
-def _distribution(reader: Reader) -> str | None:
+def _distribution(reader: Reader) -> tuple[str | None, tuple[str, ...]]:
+    """Name with version, and the names of those it is like."""
     text = reader.text("/etc/os-release") or reader.text("/usr/lib/os-release") or ""
-    fields = dict(re.findall(r"""^(ID|VERSION_ID)=["']?([^"'\n]*)""", text, re.MULTILINE))
-    return f"{fields.get('ID', '')} {fields.get('VERSION_ID', '')}".strip() or None
+    fields = dict(re.findall(r"""^(ID|VERSION_ID|ID_LIKE)=["']?([^"'\n]*)""", text, re.MULTILINE))
+    name = f"{fields.get('ID', '')} {fields.get('VERSION_ID', '')}".strip()
+    return name or None, tuple(fields.get("ID_LIKE", "").split())[:8]
 
 
 def _container(reader: Reader) -> str | None:

@@ -21,6 +21,8 @@ class System:
     """As `platform.machine()` says it: x86_64, aarch64, arm64, AMD64."""
     distribution: str | None = None
     """`ID VERSION_ID` of os-release: `debian 12`."""
+    distribution_like: tuple[str, ...] = ()
+    """`ID_LIKE` of os-release: the distributions this one is made from, nearest first."""
     kernel: str | None = None
     libc: Literal["glibc", "musl", "other"] | None = None
     libc_version: Version | None = None

@@ -122,4 +122,4 @@ def test_markdown_is_one_table_and_no_raw_html(host_file: Path, capsys: pytest.C
     out = capsys.readouterr().out
     assert out.startswith("### provision doctor\n\n**Not ready")
     assert "| ❌ | compiler |" in out
-    assert "```sh\nsudo apt install build-essential\n```" in out
+    assert "```sh\nsudo apt install build-essential\nprovision install --cpu --prebuilt\n```" in out

@@ -57,7 +57,8 @@ def test_a_missing_part_is_not_worth_adding_to_a_toolkit_the_driver_cannot_run()
     old = Driver(version=(550, 54, 14), cuda_version=(12, 4), source="nvml")
     commands = remedies("toolkit-without-cublas", "cuda-toolkits", driver=old)
     assert not any("libcublas" in command for command in commands)
-    assert commands[0].startswith("sudo apt install cuda-toolkit-12-4 ")
+    # Driver 550 wants CUDA 12.4, for which NVIDIA has no packages on Ubuntu 24.04.
+    assert commands == ["conda install -c nvidia/label/cuda-12.4.0 cuda-toolkit"]
 
 
 def test_the_toolkit_to_install_is_one_the_driver_serves_fully_and_the_compiler_suits() -> None:
