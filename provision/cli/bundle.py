@@ -14,6 +14,7 @@ from provision.result import ErrorItem, Result
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from provision.recipes.bundle_engine import Machines
     from provision.recipes.rooms import Rooms
 
 BundleArgument = Annotated[str, typer.Argument(metavar="BUNDLE", help="A bundle's folder or its .tar file.")]
@@ -34,7 +35,15 @@ def create(
     ],
     output: Annotated[str, typer.Option("--output", "-o", help="A new folder, or a file ending in .tar.")],
     target: Annotated[
-        str | None, typer.Option(metavar="PLATFORM", help="Insist on linux-x86_64-cpu, linux-x86_64-cuda, ...")
+        str | None,
+        typer.Option(metavar="PLATFORM", help="Another kind of machine than this: linux-x86_64-cuda, linux-aarch64-cpu, ..."),
+    ] = None,
+    cuda_arch: Annotated[
+        list[str] | None, typer.Option("--cuda-arch", metavar="89", help="A GPU the engine must serve; may be repeated.")
+    ] = None,
+    python_version: Annotated[
+        list[str] | None,
+        typer.Option("--python-version", metavar="3.12", help="For this Python; may be repeated. Default: the one that runs."),
     ] = None,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
@@ -47,6 +56,7 @@ def create(
     from provision.recipes.lockfile import read_lock
 
     session = open_session(json=json, progress=progress)
+    machines = _machines(target, cuda_arch or [], python_version or [])
     path = Path(source)
     if path.suffix == ".lock":
         lock, folder = read_lock(path), path.absolute().parent
@@ -71,21 +81,35 @@ def create(
         lock = made
         folder = Path(report.model["path"]).parent if report.model else Path.cwd()
     if dry_run:
-        plan = plan_bundle(lock, Path(output), folder=folder, settings=session.settings)
+        plan = plan_bundle(lock, Path(output), folder=folder, machines=machines, settings=session.settings)
         return Spoken(result=Result(command="bundle", data=plan), render=_render_plan)
     manifest = create_bundle(
-        lock, Path(output), folder=folder, target=target, settings=session.settings, reporter=session.reporter
+        lock, Path(output), folder=folder, machines=machines, settings=session.settings, reporter=session.reporter
     )
     size = sum(entry["size_bytes"] for entry in manifest["files"])
     data = {
         "path": output,
         "name": manifest["name"],
         "target": manifest["target"],
-        "tree_sha256": manifest["tree_sha256"],
+        "needs": manifest["needs"],
+        "pythons": [kit["python"] for kit in manifest["pythons"]],
+        "tree_sha256": manifest["pythons"][0]["tree_sha256"],
         "files": len(manifest["files"]),
         "size_bytes": size,
     }
     return Spoken(result=Result(command="bundle", data=data), render=_render_create)
+
+
+def _machines(target: str | None, cuda_archs: list[str], pythons: list[str]) -> Machines:
+    from provision.cli.install import check_arch
+    from provision.recipes.bundle_engine import Machines
+    from provision.recipes.targets import parse_python, parse_target
+
+    return Machines(
+        target=parse_target(target) if target is not None else None,
+        cuda_archs=tuple(check_arch(arch) for arch in cuda_archs),
+        pythons=tuple(dict.fromkeys(parse_python(python) for python in pythons)),
+    )
 
 
 def _plan_of_up(source: str, output: str, rooms: Rooms) -> Spoken:
@@ -103,17 +127,20 @@ def verify(path: BundleArgument, json: JsonOption = False, progress: ProgressOpt
     """Check every byte of a bundle."""
     from pathlib import Path
 
-    from provision.recipes.bundle_install import bundle_data, bundled_lock, open_bundle
+    from provision.recipes.bundle_install import bundle_data, check_locks, open_bundle
 
     session = open_session(json=json, progress=progress)
     bundle = open_bundle(Path(path), reporter=session.reporter)
-    bundled_lock(bundle)
+    check_locks(bundle)
     return Spoken(result=Result(command="bundle", data=bundle_data(bundle)), render=_render_verify)
 
 
 def install(
     path: BundleArgument,
     python: Annotated[str | None, typer.Option(help="The Python whose environment gets the engine; default: this one.")] = None,
+    no_gpu_check: Annotated[
+        bool, typer.Option("--no-gpu-check", help="For an image: the GPU is elsewhere, and so is the smoke test.")
+    ] = False,
     json: JsonOption = False,
     progress: ProgressOption = "auto",
 ) -> Spoken:
@@ -125,7 +152,11 @@ def install(
 
     session = open_session(json=json, progress=progress)
     report = install_bundle(
-        Path(path), python=Path(python or sys.executable), settings=session.settings, reporter=session.reporter
+        Path(path),
+        python=Path(python or sys.executable),
+        gpu_check=not no_gpu_check,
+        settings=session.settings,
+        reporter=session.reporter,
     )
     error = report.error
     result = Result(
@@ -142,13 +173,21 @@ def _render_create(console: Console, data: Mapping[str, Any]) -> None:
     from provision.units import format_bytes
 
     console.print(
-        f"wrote {data['path']}: {data['files']} files, {format_bytes(data['size_bytes'])}, {data['target']}", markup=False
+        f"wrote {data['path']}: {data['files']} files, {format_bytes(data['size_bytes'])}, {_kind(data)}",
+        markup=False,
+        soft_wrap=True,
     )
     console.print("\nnext, on a machine without internet:", markup=False)
     if data["path"].endswith(".tar"):
         console.print(f"  tar -xOf {data['path']} install.py | python3 - {data['path']}", markup=False, soft_wrap=True)
     else:
         console.print(f"  python3 {data['path']}/install.py", markup=False, soft_wrap=True)
+
+
+def _kind(data: Mapping[str, Any]) -> str:
+    """`linux-x86_64-cuda, Python 3.11 and 3.12, glibc 2.34`."""
+    glibc = data["needs"]["glibc"]
+    return f"{data['target']}, Python {' and '.join(data['pythons'])}" + (f", glibc {glibc}" if glibc else "")
 
 
 def _render_plan(console: Console, data: Mapping[str, Any]) -> None:
@@ -164,7 +203,7 @@ def _render_verify(console: Console, data: Mapping[str, Any]) -> None:
     from provision.units import format_bytes
 
     console.print(
-        f"✓ {data['path']}: {data['name']} for {data['target']}, {data['files']} files, {format_bytes(data['size_bytes'])}, "
+        f"✓ {data['path']}: {data['name']} for {_kind(data)}, {data['files']} files, {format_bytes(data['size_bytes'])}, "
         f"every byte as it was written",
         markup=False,
         soft_wrap=True,
@@ -172,6 +211,14 @@ def _render_verify(console: Console, data: Mapping[str, Any]) -> None:
 
 
 def _render_install(console: Console, data: Mapping[str, Any]) -> None:
-    if data["verdict"] in ("pass", "warn") and not data["differences"]:
-        console.print(f"EQUAL  {data['recipe']} · tree {data['tree_sha256'][:16]} · smoke {data['verdict']}", markup=False)
-        console.print("\nnext: provision chat MODEL (the model is in the cache), provision lock --check", markup=False)
+    if data["tree_sha256"] is None or data["differences"]:
+        return
+    tree = f"{data['recipe']} · tree {data['tree_sha256'][:16]}"
+    if data["verdict"] in ("pass", "warn"):
+        console.print(f"EQUAL  {tree} · smoke {data['verdict']}", markup=False)
+        console.print(f"\nnext: provision chat {data['model']}", markup=False, soft_wrap=True)
+    elif data["verdict"] is None and all(step["status"] != "failed" for step in data["steps"]):
+        console.print(f"PLACED  {tree} · not run: the GPU is elsewhere", markup=False)
+        console.print(
+            f"\nnext, where it is: provision chat {data['model']} --smoke --require-gpu", markup=False, soft_wrap=True
+        )

@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 
 def list_entries(json: JsonOption = False) -> Spoken:
-    """Models, wheels, toolkits and partial downloads: size, last use, and who refers to them."""
+    """Models, wheels, toolkits, builds and partial downloads: size, last use, and who refers to them."""
     from provision.recipes.cache import list_cache
 
     session = open_session(json=json)
@@ -42,11 +42,11 @@ def list_entries(json: JsonOption = False) -> Spoken:
 
 
 def verify(json: JsonOption = False, progress: ProgressOption = "auto") -> Spoken:
-    """Hash every model at rest and compare with its name; works offline, several files at a time."""
+    """Hash every model and wheel at rest and compare with what was promised; works offline, several files at a time."""
     from provision.recipes.cache import list_cache, verify_cache
 
     session = open_session(json=json, progress=progress)
-    entries = [entry for entry in list_cache(session.settings) if entry.kind == "model"]
+    entries = [entry for entry in list_cache(session.settings) if entry.kind in ("model", "wheel")]
     results = verify_cache(entries, reporter=session.reporter)
     rows = [
         {**result.entry.to_data(), "found_sha256": result.found, "status": "ok" if result.right else "damaged"}
@@ -74,25 +74,39 @@ def verify(json: JsonOption = False, progress: ProgressOption = "auto") -> Spoke
 def gc(
     dry_run: DryRunOption = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask on a terminal.")] = False,
+    unused_for: Annotated[
+        float, typer.Option("--unused-for", metavar="DAYS", min=0, help="Keep what was used within this time.")
+    ] = 1,
     json: JsonOption = False,
 ) -> Spoken:
-    """Remove what provision placed and nothing refers to any more; the rest of the shared cache is left alone."""
+    """Remove what provision placed, nothing refers to and was not used lately; the rest of the shared cache is left alone."""
     import sys
+    import time
 
-    from provision.recipes.cache import list_cache, removable, remove
+    from provision.recipes.cache import list_cache
+    from provision.recipes.cache_clearing import DAY_S, removable, remove, unreferred
     from provision.units import format_bytes
 
     session = open_session(json=json)
-    entries = removable(list_cache(session.settings))
+    candidates = unreferred(list_cache(session.settings))
+    entries = removable(candidates, now_s=time.time(), unused_for_s=unused_for * DAY_S)
     size = sum(entry.size_bytes for entry in entries)
-    data: dict[str, Any] = {"entries": [entry.to_data() for entry in entries], "size_bytes": size, "freed_bytes": 0}
+    data: dict[str, Any] = {
+        "entries": [entry.to_data() for entry in entries],
+        "size_bytes": size,
+        "freed_bytes": 0,
+        "kept": [{"name": entry.name, "why": "used lately"} for entry in candidates if entry not in entries],
+    }
     if entries and not dry_run:
         if sys.stdin.isatty() and not yes and not json:
             for entry in entries:
                 sys.stderr.write(f"  {format_bytes(entry.size_bytes):>10}  {entry.name}\n")
             if not typer.confirm(f"remove {len(entries)} entries, {format_bytes(size)}?", err=True):
                 return Spoken(result=Result(command="cache", data=data), render=_render_gc)
-        data["freed_bytes"] = remove(entries, settings=session.settings)
+        gone = remove(entries, settings=session.settings)
+        data["freed_bytes"] = sum(entry.size_bytes for entry in gone)
+        data["entries"] = [entry.to_data() for entry in gone]
+        data["kept"] += [{"name": entry.name, "why": "in use"} for entry in entries if entry not in gone]
     return Spoken(result=Result(command="cache", data=data), render=_render_gc)
 
 
@@ -135,19 +149,23 @@ def _render_verify(console: Console, data: Mapping[str, Any]) -> None:
     for row in data["files"]:
         console.print(f"{'✓' if row['status'] == 'ok' else '✗'} {row['name']}", markup=False, soft_wrap=True)
     if not data["files"]:
-        console.print("no models in the cache", markup=False)
+        console.print("no models or wheels in the cache", markup=False)
 
 
 def _render_gc(console: Console, data: Mapping[str, Any]) -> None:
     from provision.units import format_bytes
 
-    if not data["entries"]:
-        console.print("nothing to remove: everything here is needed, or not ours", markup=False)
-        return
     for entry in data["entries"]:
         console.print(
             f"{format_bytes(entry['size_bytes']):>10}  {entry['kind']:<8} {entry['name']}", markup=False, soft_wrap=True
         )
-    freed = data["freed_bytes"]
-    said = f"freed {format_bytes(freed)}" if freed else f"would free {format_bytes(data['size_bytes'])}; nothing was removed"
-    console.print(said, markup=False)
+    for kept in data["kept"]:
+        console.print(f"{'kept':>10}  {kept['name']}: {kept['why']}", markup=False, soft_wrap=True)
+    if not data["entries"]:
+        console.print("nothing to remove: everything here is needed, in use, or not ours", markup=False)
+    elif data["freed_bytes"]:
+        console.print(f"freed {format_bytes(data['freed_bytes'])}", markup=False)
+    else:
+        console.print(f"would free {format_bytes(data['size_bytes'])}; nothing was removed", markup=False)
+    if any(kept["why"] == "used lately" for kept in data["kept"]):
+        console.print("\nnext, to clear these as well: provision cache gc --unused-for 0", markup=False)

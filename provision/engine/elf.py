@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from mmap import mmap
 
 from provision.errors import IntegrityError
+
+Bytes = bytes | mmap
+"""A library in memory, or mapped from its file."""
 
 _MAGIC = b"\x7fELF"
 _DT_NEEDED, _DT_STRTAB, _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 1, 5, 14, 15, 29
 _SHT_DYNAMIC = 6
+_SHT_GNU_VERNEED = 0x6FFFFFFE
 _FATBIN_MAGIC = 0xBA55ED50
 _KIND_PTX, _KIND_ELF = 1, 2
 
@@ -41,7 +46,7 @@ class _Section:
     entry_size: int
 
 
-def read_library(data: bytes) -> Library:
+def read_library(data: Bytes) -> Library:
     """Parse a shared library. IntegrityError (`bad-elf`) for anything malformed or of another kind."""
     try:
         sections = _sections(data)
@@ -54,7 +59,41 @@ def read_library(data: bytes) -> Library:
     return Library(soname=soname, needed=needed, runpath=runpath, gpu_code=code, gpu_ptx=ptx)
 
 
-def _sections(data: bytes) -> list[_Section]:
+def glibc_needed(data: Bytes) -> tuple[int, ...] | None:
+    """The newest glibc whose symbols a library asks for, (2, 34); None when it asks for none. IntegrityError as above."""
+    found: list[tuple[int, ...]] = []
+    try:
+        sections = _sections(data)
+        for section in sections:
+            if section.kind == _SHT_GNU_VERNEED:
+                found += _glibc_versions(data, section, sections[section.link].offset)
+    except (struct.error, IndexError, ValueError) as error:
+        raise IntegrityError(
+            f"not a readable ELF library: {error}", code="bad-elf", hint="provision install --no-cache"
+        ) from error
+    return max(found, default=None)
+
+
+def _glibc_versions(data: Bytes, section: _Section, strings: int) -> list[tuple[int, ...]]:
+    """Versions `GLIBC_2.34` of a section of Elf64_Verneed, each followed by its Elf64_Vernaux (System V gABI, LSB 3.1)."""
+    versions: list[tuple[int, ...]] = []
+    at, end = section.offset, section.offset + section.size
+    while at < end:
+        _, count, _, first, following = struct.unpack_from("<HHIII", data, at)
+        name_at = at + first
+        for _ in range(count):
+            _, _, _, name, next_name = struct.unpack_from("<IHHII", data, name_at)
+            text = _text(data, strings + name)
+            if text.startswith("GLIBC_2."):
+                versions.append(tuple(int(part) for part in text.removeprefix("GLIBC_").split(".")))
+            name_at += next_name
+        if following == 0:
+            break
+        at += following
+    return versions
+
+
+def _sections(data: Bytes) -> list[_Section]:
     if data[:4] != _MAGIC or data[4:6] != b"\x02\x01":
         raise IntegrityError("not a 64-bit little-endian ELF file", code="bad-elf", hint="provision install --no-cache")
     (table,) = struct.unpack_from("<Q", data, 0x28)
@@ -67,7 +106,7 @@ def _sections(data: bytes) -> list[_Section]:
     ]
 
 
-def _dynamic(data: bytes, sections: list[_Section]) -> tuple[str | None, tuple[str, ...], tuple[str, ...]]:
+def _dynamic(data: Bytes, sections: list[_Section]) -> tuple[str | None, tuple[str, ...], tuple[str, ...]]:
     soname: str | None = None
     needed: list[str] = []
     runpath: tuple[str, ...] = ()
@@ -88,7 +127,7 @@ def _dynamic(data: bytes, sections: list[_Section]) -> tuple[str | None, tuple[s
     return soname, tuple(needed), runpath
 
 
-def _fatbins(data: bytes, sections: list[_Section]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _fatbins(data: Bytes, sections: list[_Section]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     code: set[int] = set()
     ptx: set[int] = set()
     for section in sections:
@@ -106,7 +145,7 @@ def _fatbins(data: bytes, sections: list[_Section]) -> tuple[tuple[str, ...], tu
     return _sorted(code), _sorted(ptx)
 
 
-def _entries(data: bytes, at: int, end: int, code: set[int], ptx: set[int]) -> None:
+def _entries(data: Bytes, at: int, end: int, code: set[int], ptx: set[int]) -> None:
     while at + 64 <= end:
         kind, _, header, size = struct.unpack_from("<HHIQ", data, at)
         (arch,) = struct.unpack_from("<I", data, at + 28)
@@ -123,5 +162,8 @@ def _sorted(archs: set[int]) -> tuple[str, ...]:
     return tuple(str(arch) for arch in sorted(archs))
 
 
-def _text(data: bytes, at: int) -> str:
-    return data[at : data.index(b"\0", at)].decode("utf-8")
+def _text(data: Bytes, at: int) -> str:
+    end = data.find(b"\0", at)
+    if end < 0:
+        raise IndexError("a name without an end")
+    return data[at:end].decode("utf-8")

@@ -11,7 +11,7 @@ from provision.errors import BuildError
 from provision.processes import run
 
 # The driver brings it, on the machine that has one.
-_DRIVER_LIBRARY = "libcuda.so.1"
+DRIVER_LIBRARY = "libcuda.so.1"
 
 
 def prove_by_elf(plan: BuildPlan, libraries: Path, *, runpath: str | None, environ: Mapping[str, str]) -> Proof:
@@ -23,7 +23,7 @@ def prove_by_elf(plan: BuildPlan, libraries: Path, *, runpath: str | None, envir
             "the wheel holds no libggml-cuda.so: this is a CPU build", code="no-cuda-library", hint="provision doctor"
         )
     found = judge_library(read_library(cuda.read_bytes()), plan, runpath=runpath)
-    missing = sorted({name for path in files for name in missing_libraries(path, environ)} - {_DRIVER_LIBRARY})
+    missing = sorted({name for path in files for name in missing_libraries(path, environ)} - {DRIVER_LIBRARY})
     if missing:
         raise BuildError(
             f"libraries the engine needs are not found: {', '.join(missing)}", code="library-missing", hint="provision doctor"
@@ -43,7 +43,7 @@ def judge_library(library: Library, plan: BuildPlan, *, runpath: str | None) -> 
             code="wrong-archs",
             hint="provision install --cuda --no-cache",
         )
-    if _DRIVER_LIBRARY not in library.needed and "GGML_CUDA_NO_VMM=ON" not in " ".join(plan.cmake_args):
+    if DRIVER_LIBRARY not in library.needed and "GGML_CUDA_NO_VMM=ON" not in " ".join(plan.cmake_args):
         raise BuildError("libggml-cuda.so is not linked to the driver", code="wrong-links", hint="provision install --no-cache")
     if runpath is not None and ":".join(library.runpath) != runpath:
         raise BuildError(

@@ -219,7 +219,7 @@ def _obtain(work: Work, *, use_cache: bool, builder: Builder) -> tuple[WheelFile
         return kept, "reused", Made(wheel=kept.path, plan=work.plan, source=source)
     made = builder(work)
     try:
-        wheel = store_wheel(made.wheel, store, work.key, source=made.source)
+        wheel = store_wheel(made.wheel, store, work.key, source=made.source, plan=made.plan)
     except OSError as error:
         work.reporter(Note(level="warning", message=f"the wheel could not be kept for next time: {error}"))
         wheel = describe_wheel(made.wheel)

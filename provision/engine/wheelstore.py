@@ -6,12 +6,29 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from provision.engine.transaction import write_json
-from provision.engine.types import WheelFile
+from provision.engine.types import BuildPlan, WheelFile
 
 _FACTS = "wheel.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """A wheel of the store and what its plan said of it; its bytes were not hashed again."""
+
+    wheel: WheelFile
+    backend: str
+    engine_version: str
+    platform: str
+    """`linux-x86_64-glibc2.36`: where it was built."""
+    cuda_archs: tuple[str, ...]
+    runtime_packages: tuple[str, ...]
+    native: bool
+    """Compiled for the CPU of the machine that built it, and of no use to an older one."""
 
 
 def find_wheel(folder: Path, key: str) -> WheelFile | None:
@@ -34,8 +51,30 @@ def source_of(folder: Path, key: str) -> str:
         return ""
 
 
-def store_wheel(wheel: Path, folder: Path, key: str, *, source: str = "") -> WheelFile:
-    """Copy `wheel` into the store; `source` says what it was made from. An OSError leaves no half entry."""
+def stored_wheels(folder: Path) -> Iterator[Stored]:
+    """Every wheel of the store whose plan is known, by key. Entries that cannot be read are passed over."""
+    for facts_file in sorted(folder.glob(f"*/{_FACTS}")):
+        try:
+            facts = json.loads(facts_file.read_text(encoding="utf-8"))
+            path = facts_file.parent / Path(facts["name"]).name
+            plan = facts["plan"]
+            stored = Stored(
+                wheel=WheelFile(path=path, sha256=facts["sha256"], size_bytes=facts["size_bytes"]),
+                backend=plan["backend"],
+                engine_version=plan["engine_version"],
+                platform=plan["platform"],
+                cuda_archs=tuple(plan["cuda_archs"]),
+                runtime_packages=tuple(plan["runtime_packages"]),
+                native=plan["native"],
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if path.is_file():
+            yield stored
+
+
+def store_wheel(wheel: Path, folder: Path, key: str, *, source: str = "", plan: BuildPlan | None = None) -> WheelFile:
+    """Copy `wheel` into the store; `source` says what it was made from, `plan` how. An OSError leaves no half entry."""
     home = folder / key
     home.mkdir(parents=True, exist_ok=True)
     partial = home / f".{wheel.name}.{os.getpid()}"
@@ -48,9 +87,25 @@ def store_wheel(wheel: Path, folder: Path, key: str, *, source: str = "") -> Whe
     finally:
         partial.unlink(missing_ok=True)
     stored = describe_wheel(home / wheel.name)
-    facts = {"name": wheel.name, "sha256": stored.sha256, "size_bytes": stored.size_bytes}
-    write_json(home / _FACTS, {**facts, **({"source": source} if source else {})})
+    facts: dict[str, object] = {"name": wheel.name, "sha256": stored.sha256, "size_bytes": stored.size_bytes}
+    if source:
+        facts["source"] = source
+    if plan is not None:
+        facts["plan"] = _said_of(plan)
+    write_json(home / _FACTS, facts)
     return stored
+
+
+def _said_of(plan: BuildPlan) -> dict[str, object]:
+    return {
+        "backend": plan.backend,
+        "engine_version": plan.engine_version,
+        "platform": plan.platform_key,
+        "cuda_archs": list(plan.cuda_archs),
+        "runtime_packages": list(plan.runtime_packages),
+        # The maintainer's wheels are made for other machines than their builder's.
+        "native": plan.source == "build" and bool(plan.cpu_key),
+    }
 
 
 def describe_wheel(path: Path) -> WheelFile:

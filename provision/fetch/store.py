@@ -52,6 +52,29 @@ def locked(lock: Path, *, what: str, reporter: Reporter) -> Iterator[None]:
             held.release()
 
 
+@contextlib.contextmanager
+def lock_now(lock: Path) -> Iterator[bool]:
+    """The same lock if nobody holds it: True, held for as long as the block runs; False at once when somebody does."""
+    import filelock
+
+    soft = lock.with_name(lock.name + ".soft")
+    if not lock.parent.is_dir():
+        # Nobody ever locked anything here.
+        yield not soft.exists()
+        return
+    held = filelock.FileLock(lock, mode=0o664) if flock_works(lock) else filelock.SoftFileLock(soft, mode=0o664)
+    try:
+        held.acquire(timeout=0)
+    except (filelock.Timeout, NotImplementedError, OSError):
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        with contextlib.suppress(OSError):
+            held.release()
+
+
 def flock_works(lock: Path) -> bool:
     """True when a second lock on the same file is refused: on some cluster file systems every flock succeeds."""
     try:

@@ -1,152 +1,223 @@
-"""What goes into a bundle: the locked wheels, provision with all it needs, pip, the model, the lock and the installer."""
+"""What goes into a bundle: engine, packages, provision and what it needs, pip, the model, a lock per Python, the installer."""
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from provision import processes
-from provision.errors import NotFoundError, TransferError, UsageError
-from provision.events import LogLine, Note, Reporter
+from packaging.requirements import Requirement
+
+from provision.errors import IntegrityError, MachineError, NotFoundError
+from provision.events import Note, Reporter
+from provision.host.types import Version
+from provision.recipes.bundle_engine import BundledEngine, Machines, engine_for
 from provision.recipes.bundle_write import Item, write_bundle
-from provision.recipes.lockfile import Lock, write_lock
+from provision.recipes.gathering import Index
+from provision.recipes.lockfile import Lock, LockedPackage, write_lock
 from provision.recipes.observe import model_files
 from provision.recipes.pins import list_packages
-from provision.recipes.pip_install import find_wheel
+from provision.recipes.retarget import how_to_build, with_packages
 from provision.recipes.selfwheel import pack_provision
+from provision.recipes.targets import glibc_of_wheels, parse_target
+from provision.recipes.wheels import Wheel, installed_sha256, read_wheel
 from provision.settings import Settings
 
-LOCK_PATH = "provision.lock"
 RECIPE_FOLDER = "recipe"
 WHEELS = "wheels"
 BOOTSTRAP = "bootstrap"
 MODEL = "model"
 _INSTALLER = Path(__file__).parent / "children" / "install.py"
-_PIP_TIMEOUT_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kit:
+    """What one Python installs: its lock, and the wheels that bring provision itself."""
+
+    python: str
+    lock: Lock
+    lock_path: str
+    bootstrap: tuple[str, ...]
+
+    def to_data(self) -> dict[str, Any]:
+        """An entry of `pythons` in the manifest."""
+        return {
+            "python": self.python,
+            "lock": self.lock_path,
+            "tree_sha256": self.lock.tree_sha256,
+            "bootstrap": [f"{BOOTSTRAP}/{name}" for name in self.bootstrap],
+        }
 
 
 def create_bundle(
-    lock: Lock, destination: Path, *, folder: Path, target: str | None, settings: Settings, reporter: Reporter
+    lock: Lock, destination: Path, *, folder: Path, machines: Machines, settings: Settings, reporter: Reporter
 ) -> dict[str, Any]:
-    """Write the bundle of `lock` and return its manifest. `folder` is where the lock lies.
+    """Write the bundle of `lock` for `machines` and return its manifest. `folder` is where the lock lies.
 
-    Needs the package index (for the locked archives), the engine's wheel in the wheel cache and the model on this machine.
+    Needs the package index, the engine's wheel in the wheel cache and the model on this machine.
     """
-    platform = "-".join(lock.hardware.name.split("-")[:3])
-    if target is not None and target != platform:
-        raise UsageError(
-            f"the lock is for {platform}, not for {target}: an engine must be proven on a machine like the one it will run on",
-            code="other-target",
-            hint=f"on a {target} machine: provision lock {lock.recipe.name}",
+    model = _model_items(lock, folder=folder, settings=settings)
+    engine = engine_for(lock, machines, settings)
+    if engine.native:
+        again = f"for others, a portable engine: {how_to_build(engine.target, ())}, then --target {engine.target}"
+        reporter(Note(level="warning", message=f"the engine is compiled for this machine's CPU and runs on its like; {again}"))
+    with _workplace(destination) as place:
+        packer = _Packer(
+            engine=engine, wheels=place / WHEELS, bootstrap=place / BOOTSTRAP, settings=settings, reporter=reporter
         )
-    with tempfile.TemporaryDirectory(prefix="provision-bundle-") as temporary:
-        wheels, bootstrap = Path(temporary) / WHEELS, Path(temporary) / BOOTSTRAP
-        engine = _engine_wheel(lock, settings)
-        _download_locked(lock, wheels, settings=settings, reporter=reporter)
-        _download_ourselves(bootstrap, settings=settings, reporter=reporter)
+        pythons = machines.pythons or (_python_here(),)
+        kits = [packer.kit(python, first=python == pythons[0]) for python in pythons]
         items = [
             Item(path="install.py", source=_INSTALLER.read_bytes()),
-            Item(path="README.txt", source=_readme(lock, destination).encode()),
-            Item(path=LOCK_PATH, source=write_lock(lock).encode()),
+            Item(path="README.txt", source=_readme(kits[0].lock, destination, pythons).encode()),
+            *(Item(path=kit.lock_path, source=write_lock(kit.lock).encode()) for kit in kits),
             Item(path=f"{RECIPE_FOLDER}/{lock.recipe.name}.toml", source=lock.recipe.toml.encode()),
-            *_folder_items(BOOTSTRAP, bootstrap),
-            *_folder_items(WHEELS, wheels),
-            *(
-                [Item(path=f"{WHEELS}/{engine.name}", source=engine, sha256=lock.engine.wheel.sha256)]
-                if lock.engine.wheel
-                else []
-            ),
-            *_model_items(lock, folder=folder, settings=settings),
+            *_folder_items(BOOTSTRAP, packer.bootstrap),
+            *_folder_items(WHEELS, packer.wheels),
+            _engine_item(engine),
+            *model,
         ]
         about = {
             "name": lock.recipe.name,
-            "target": platform,
-            "python": _python(),
-            "tree_sha256": lock.tree_sha256,
-            "bootstrap": [item.path for item in items if item.path.startswith(f"{BOOTSTRAP}/")],
+            "target": str(engine.target),
+            "needs": {"os": engine.target.os, "arch": engine.target.arch, "glibc": _glibc_needed(engine, items)},
+            "pythons": [kit.to_data() for kit in kits],
         }
-        reporter(Note(level="info", message=f"{len(items)} files for {platform}"))
+        reporter(Note(level="info", message=f"{len(items)} files for {engine.target}, Python {', '.join(pythons)}"))
         return write_bundle(destination, items, about, reporter=reporter)
 
 
-def plan_bundle(lock: Lock, destination: Path, *, folder: Path, settings: Settings) -> dict[str, Any]:
+def plan_bundle(lock: Lock, destination: Path, *, folder: Path, machines: Machines, settings: Settings) -> dict[str, Any]:
     """`data` of `bundle create --dry-run`: what would go in, and the sizes known without asking the index."""
-    model = [
-        {"what": item.path, "size_bytes": item.size_bytes} for item in _model_items(lock, folder=folder, settings=settings)
-    ]
-    engine = _engine_wheel(lock, settings)
-    wheels: list[dict[str, Any]] = [{"what": f"{WHEELS}/{engine.name}", "size_bytes": engine.stat().st_size}]
-    wheels += [{"what": f"{package.name} {package.version}", "size_bytes": None} for package in lock.packages]
-    ours = [{"what": "provision, its requirements and pip", "size_bytes": None}]
-    platform = "-".join(lock.hardware.name.split("-")[:3])
-    return {"path": str(destination), "target": platform, "plan": [*ours, *wheels, *model]}
+    model = _model_items(lock, folder=folder, settings=settings)
+    engine = engine_for(lock, machines, settings)
+    pythons = machines.pythons or (_python_here(),)
+    packages = [f"{package.name} {package.version}" for package in lock.packages]
+    rows: list[tuple[str, int | None]] = [(f"provision, its requirements and pip, for Python {one}", None) for one in pythons]
+    rows += [(f"{WHEELS}/{engine.wheel.name}", engine.wheel.stat().st_size)]
+    rows += [(text, None) for text in (*engine.runtime_packages, *packages)]
+    rows += [(item.path, item.size_bytes) for item in model]
+    return {
+        "path": str(destination),
+        "target": str(engine.target),
+        "plan": [{"what": what, "size_bytes": size} for what, size in rows],
+    }
 
 
-def _engine_wheel(lock: Lock, settings: Settings) -> Path:
-    wheel = find_wheel(lock.engine.wheel, [settings.provision_home / "wheels"]) if lock.engine.wheel else None
-    if wheel is None:
-        raise NotFoundError(
-            f"the locked wheel of llama-cpp-python {lock.engine.version} is not in the wheel cache",
-            code="locked-wheel-missing",
-            hint=f"provision install --{lock.engine.backend} --from-source, then lock again: provision lock {lock.recipe.name}",
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Packer:
+    """Brings the wheels of one Python after the other into the two folders."""
+
+    engine: BundledEngine
+    wheels: Path
+    bootstrap: Path
+    settings: Settings
+    reporter: Reporter
+
+    def kit(self, python: str, *, first: bool) -> _Kit:
+        here = python == _python_here() and not self.engine.foreign
+        target = None if here else parse_target(str(self.engine.target))
+        index = Index(settings=self.settings, reporter=self.reporter, python=python, target=target)
+        lock = self._locked(index) if here else self._resolved(index)
+        return _Kit(
+            python=python,
+            lock=lock,
+            lock_path="provision.lock" if first else f"provision-{python}.lock",
+            bootstrap=(*(wheel.path.name for wheel in self._ourselves(index)), self._own_wheel()),
         )
-    return wheel
+
+    def _locked(self, index: Index) -> Lock:
+        lines = []
+        for package in self.engine.lock.packages:
+            if package.wheel_sha256 is None:
+                raise NotFoundError(
+                    f"the lock has no archive hash for {package.name}",
+                    code="lock-incomplete",
+                    hint=f"provision lock {self.engine.lock.recipe.name}",
+                )
+            lines.append(f"{package.name}=={package.version} --hash=sha256:{package.wheel_sha256}")
+        index.download(lines, self.wheels, hashed=True)
+        return self.engine.lock
+
+    def _resolved(self, index: Index) -> Lock:
+        """The engine's requirements for another machine or Python, in the locked versions where the lock has them."""
+        pins = {package.name: package.version for package in self.engine.lock.packages}
+        engine = read_wheel(self.engine.wheel)
+        assert index.target is not None
+        wanted = engine.wanted(frozenset(), index.target.markers(index.python))
+        texts = [*(_without_marker(requirement) for requirement in wanted), *self.engine.runtime_packages]
+        wheels = index.gather(texts, self.wheels, pins=pins)
+        return with_packages(self.engine.lock, [_locked_package(wheel) for wheel in wheels], python=index.python)
+
+    def _ourselves(self, index: Index) -> tuple[Wheel, ...]:
+        """The wheels provision needs, in the versions that run here, and pip."""
+        needed = list_packages(Path(sys.executable), ["provision"], env=self.settings.environ)
+        pins = {package.name: package.version for package in needed}
+        markers = index.markers()
+        wanted = [Requirement(text) for text in metadata.requires("provision") or ()]
+        holding = [one for one in wanted if one.marker is None or one.marker.evaluate({**markers, "extra": ""})]
+        return index.gather([*(_without_marker(one) for one in holding), "pip"], self.bootstrap, pins=pins)
+
+    def _own_wheel(self) -> str:
+        name, content = pack_provision()
+        (self.bootstrap / name).write_bytes(content)
+        return name
 
 
-def _download_locked(lock: Lock, folder: Path, *, settings: Settings, reporter: Reporter) -> None:
-    pins = []
-    for package in lock.packages:
-        if package.wheel_sha256 is None:
-            raise NotFoundError(
-                f"the lock has no archive hash for {package.name}",
-                code="lock-incomplete",
-                hint=f"provision lock {lock.recipe.name}",
-            )
-        pins.append(f"{package.name}=={package.version} --hash=sha256:{package.wheel_sha256}")
-    _pip_download(pins, folder, extra=("--require-hashes",), settings=settings, reporter=reporter)
+def _without_marker(requirement: Requirement) -> str:
+    return str(requirement).partition(";")[0].strip()
 
 
-def _download_ourselves(folder: Path, *, settings: Settings, reporter: Reporter) -> None:
-    """provision's own wheel, the wheels it needs in the versions that run here, and pip."""
-    needed = list_packages(Path(sys.executable), ["provision"], env=settings.environ)
-    pins = [f"{package.name}=={package.version}" for package in needed if package.name != "provision"]
-    pins.append(f"pip=={_pip_version(settings.environ)}")
-    _pip_download(pins, folder, extra=(), settings=settings, reporter=reporter)
-    name, content = pack_provision()
-    (folder / name).write_bytes(content)
-
-
-def _pip_version(environ: Mapping[str, str]) -> str:
-    try:
-        return metadata.version("pip")
-    except metadata.PackageNotFoundError as error:
-        raise NotFoundError(
-            "this environment has no pip, which a bundle must carry", code="no-pip", hint=f"{sys.executable} -m ensurepip"
-        ) from error
-
-
-def _pip_download(pins: Sequence[str], folder: Path, *, extra: Sequence[str], settings: Settings, reporter: Reporter) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    if not pins:
-        return
-    requirements = folder.with_suffix(".txt")
-    requirements.write_text("\n".join(pins) + "\n", encoding="utf-8")
-    argv = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "download", "--no-deps"]
-    argv += ["--only-binary", ":all:", "--dest", str(folder), "-r", str(requirements), *extra]
-    done = processes.run(
-        argv, timeout_s=_PIP_TIMEOUT_S, env=settings.environ, on_line=lambda line: reporter(LogLine(source="pip", line=line))
+def _locked_package(wheel: Wheel) -> LockedPackage:
+    with wheel.path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return LockedPackage(
+        name=wheel.name,
+        version=wheel.version,
+        files_sha256=installed_sha256(wheel.path),
+        wheel=wheel.path.name,
+        wheel_sha256=digest,
     )
-    if done.returncode != 0:
-        reasons = [line for line in done.stdout.splitlines() if line.startswith("ERROR")]
-        raise TransferError(
-            f"the package index did not give the wheels: {reasons[-1] if reasons else 'pip gave no reason'}",
-            code="index-unreachable",
-            hint="check the network and pip's index: python -m pip config list",
-        )
+
+
+@contextmanager
+def _workplace(destination: Path) -> Iterator[Path]:
+    """A folder beside the destination, whose disk must have room anyway; /tmp may be memory."""
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        place = Path(tempfile.mkdtemp(prefix=f".{destination.name}-wheels-", dir=destination.parent))
+    except OSError as error:
+        raise MachineError(
+            f"cannot write {destination}: {error.strerror or error}",
+            code="cannot-write",
+            hint=f"ls -ld {destination.parent}",
+        ) from error
+    try:
+        (place / WHEELS).mkdir()
+        (place / BOOTSTRAP).mkdir()
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _engine_item(engine: BundledEngine) -> Item:
+    if engine.lock.engine.wheel is None:
+        raise IntegrityError("the lock names no wheel of the engine", code="lock-incomplete", hint="provision lock RECIPE")
+    return Item(path=f"{WHEELS}/{engine.wheel.name}", source=engine.wheel, sha256=engine.lock.engine.wheel.sha256)
+
+
+def _glibc_needed(engine: BundledEngine, items: Sequence[Item]) -> str | None:
+    """The oldest glibc on which everything in the bundle works: by the engine's symbols and the other wheels' tags."""
+    names = [item.path.rsplit("/", 1)[-1] for item in items if item.path.endswith(".whl")]
+    known: list[Version] = [version for version in (engine.glibc, glibc_of_wheels(names)) if version is not None]
+    return ".".join(map(str, max(known))) if known else None
 
 
 def _folder_items(name: str, folder: Path) -> list[Item]:
@@ -164,19 +235,25 @@ def _model_items(lock: Lock, *, folder: Path, settings: Settings) -> list[Item]:
     return [Item(path=f"{MODEL}/{name}", source=path, sha256=hashes[name]) for name, path in pairs]
 
 
-def _python() -> str:
-    """Wheels with native code (numpy, pydantic-core) are for one minor version of Python: the one that made the bundle."""
+def _python_here() -> str:
+    """Wheels with native code (numpy, pydantic-core) are for one minor version of Python."""
     return f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
-def _readme(lock: Lock, destination: Path) -> str:
+def _readme(lock: Lock, destination: Path, pythons: Sequence[str]) -> str:
     how = (
         f"tar -xOf {destination.name} install.py | python3 - {destination.name}"
         if destination.suffix == ".tar"
         else "python3 install.py"
     )
+    proven = (
+        f"made for {lock.hardware.name}; proven by its smoke test when it is installed"
+        if lock.smoke.verdict == "unproven"
+        else f"proven on {lock.hardware.name}, smoke test: {lock.smoke.verdict}"
+    )
+    needed = f"Python {' or '.join(pythons)}"
     return (
-        f"{lock.recipe.name}, proven on {lock.hardware.name}, smoke test: {lock.smoke.verdict}\n\n"
-        f"Install it on a machine of that kind, without internet; only Python {_python()} is needed:\n\n    {how}\n\n"
+        f"{lock.recipe.name}, {proven}\n\n"
+        f"Install it on a machine of that kind, without internet; only {needed} is needed:\n\n    {how}\n\n"
         "Every byte is checked first. The licence of the model is the one its recipe names.\n"
     )

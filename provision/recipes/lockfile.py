@@ -121,7 +121,8 @@ class LockedHardware(Part):
 class LockedSmoke(Part):
     """The verdict, and how each check ended. Speeds are left out: they are not the same twice."""
 
-    verdict: Literal["pass", "warn"]
+    verdict: Literal["pass", "warn", "unproven"]
+    """`unproven`: made on another kind of machine; installing it proves it, with the layers and context that fit there."""
     profile: Literal["quick", "full", "deep"]
     checks: dict[str, Line]
     answer_sha256: Sha256 | None = None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from provision import processes
+from provision.engine.elf_proof import DRIVER_LIBRARY, missing_libraries
 from provision.errors import IntegrityError, NotFoundError
 from provision.recipes.lockfile import Lock, LockedFile, LockedHardware, LockedModel
 from provision.recipes.pins import ENGINE_PACKAGE, Installed, Origin, tree_sha256
@@ -67,6 +69,15 @@ def observed(
         engine=engine.files_sha256, packages=pairs, model=[(file.path, file.sha256) for file in here_files]
     )
     return data
+
+
+def unlinked_libraries(python: Path, *, env: Mapping[str, str]) -> tuple[str, ...]:
+    """Libraries that the engine in the environment of `python` asks for and the loader does not find, the driver's left out."""
+    site = processes.run(
+        [str(python), "-c", "import sysconfig; print(sysconfig.get_paths()['platlib'])"], timeout_s=60, env=env
+    ).stdout.strip()
+    files = sorted((Path(site) / "llama_cpp" / "lib").glob("*.so*"))
+    return tuple(sorted({name for path in files for name in missing_libraries(path, env)} - {DRIVER_LIBRARY}))
 
 
 def _package_data(locked: dict[str, Any], here: Installed | None) -> dict[str, Any]:

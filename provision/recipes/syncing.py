@@ -9,19 +9,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from provision.errors import IntegrityError, MachineError, NotFoundError, ProvisionError
+from provision.errors import BuildError, DoesNotFitError, IntegrityError, MachineError, NotFoundError, ProvisionError
 from provision.events import Note, Reporter
 from provision.host.types import Host
 from provision.recipes.likeness import compare_smoke
 from provision.recipes.load import parse_recipe
 from provision.recipes.lockfile import Lock, LockedHardware, differences, refuse_differences
 from provision.recipes.locking import hardware_of
-from provision.recipes.observe import hash_files, model_files, observed
+from provision.recipes.observe import hash_files, model_files, observed, unlinked_libraries
 from provision.recipes.pins import ENGINE_PACKAGE, Installed, engine_origin, installed_packages
 from provision.recipes.pip_install import damaged_wheel, find_wheel, install_pinned, install_wheels
 from provision.recipes.rooms import Data, Rooms
 from provision.recipes.schema import Recipe
 from provision.recipes.sequence import Outcome, Step, StepRecord, walk
+from provision.recipes.target import with_load
+from provision.recipes.targets import why_unsuited
 from provision.recipes.up import smoke_error, verdict_line
 from provision.settings import Settings
 
@@ -31,6 +33,8 @@ class SyncReport:
     """How a sync or a check ended. `differences` are the fields that differ from the lock."""
 
     recipe: str
+    model: str
+    """What to type after `provision chat`."""
     records: tuple[StepRecord, ...]
     differences: tuple[str, ...]
     tree_sha256: str | None
@@ -40,6 +44,7 @@ class SyncReport:
     def to_data(self) -> dict[str, Any]:
         return {
             "recipe": self.recipe,
+            "model": self.model,
             "steps": [record.to_data() for record in self.records],
             "differences": list(self.differences),
             "tree_sha256": self.tree_sha256,
@@ -62,6 +67,8 @@ class Deployment:
     reporter: Reporter
     frozen: bool = False
     links: Path | None = None
+    gpu_check: bool = True
+    """False: nothing is run on a GPU, and the smoke test is left to the machine that has one."""
     host: Host | None = None
     looked_at: LockedHardware | None = None
     """Set by `check` alone: `sync` may go on with a warning on a machine of another class."""
@@ -89,15 +96,17 @@ class Deployment:
         return self._walk([look, *self._proof()])
 
     def _proof(self) -> list[Step]:
-        return [
-            Step(name="compare", title="compare: every locked hash against what is here", run=self._compare),
-            Step(name="smoke", title="smoke: does it still answer the same?", run=self._smoke),
-        ]
+        compare = Step(name="compare", title="compare: every locked hash against what is here", run=self._compare)
+        if not self.gpu_check:
+            return [compare, Step(name="libraries", title="libraries: does the engine find all it needs?", run=self._linked)]
+        title = "smoke: does it answer right?" if self._unproven else "smoke: does it still answer the same?"
+        return [compare, Step(name="smoke", title=title, run=self._smoke)]
 
     def _walk(self, steps: Sequence[Step]) -> SyncReport:
         walked = walk(steps, reporter=self.reporter)
         return SyncReport(
             recipe=self.lock.recipe.name,
+            model=self._model_name(),
             records=walked.records,
             differences=self.found,
             tree_sha256=self.tree,
@@ -119,10 +128,12 @@ class Deployment:
                 code="other-python",
                 hint=f"python{wanted} -m venv ENV, then: provision sync provision.lock --python ENV/bin/python",
             )
-        here = hardware_of(self.host, self.lock.engine.backend).name
-        locked = self.lock.hardware.name
+        hardware = hardware_of(self.host, self.lock.engine.backend)
+        here, locked = hardware.name, self.lock.hardware.name
         if here == locked:
             return Outcome(status="done", summary=here)
+        if self._unproven:
+            return self._suited(hardware)
         if here.split("-")[:2] != locked.split("-")[:2] or self.frozen:
             raise MachineError(
                 f"hardware.name: the lock is for {locked}, this machine is {here}",
@@ -131,6 +142,29 @@ class Deployment:
             )
         self.reporter(Note(level="warning", message=f"the lock was proven on {locked}, this machine is {here}"))
         return Outcome(status="done", summary=f"{here}, not the locked {locked}")
+
+    def _model_name(self) -> str:
+        model = self.lock.model
+        if model.source == "package":
+            return "demo"
+        if model.repo is not None:
+            return f"{model.repo}:{model.quant}" if model.quant else model.repo
+        return str(self._files()[0][1])
+
+    @property
+    def _unproven(self) -> bool:
+        """The lock was made for another kind of machine than the one that made it: this one proves it."""
+        return self.lock.smoke.verdict == "unproven"
+
+    def _suited(self, here: LockedHardware) -> Outcome:
+        unsuited = why_unsuited(self.lock.hardware, here)
+        if unsuited is not None and self.gpu_check:
+            raise MachineError(
+                f"hardware.name: the engine does not suit this machine: {unsuited}",
+                code="other-hardware",
+                hint="provision doctor; for an image without the GPU: --no-gpu-check",
+            )
+        return Outcome(status="done", summary=f"{here.name}: {unsuited}, left unchecked" if unsuited else here.name)
 
     def _installed(self) -> dict[str, Installed]:
         try:
@@ -198,6 +232,10 @@ class Deployment:
     def _place_engine(self, wheel: Path) -> None:
         """Through the engine room, which proves it aside and moves it in by renames, so that `up` keeps it afterwards."""
         assert self.host is not None
+        if not self.gpu_check:
+            # What cannot be run cannot be proven aside first; `_linked` reads the files instead.
+            install_wheels(self.python, [wheel], env=self.settings.environ, reporter=self.reporter)
+            return
         sdist = self.lock.engine.sdist
         source = f"{sdist.filename} sha256 {sdist.sha256}" if sdist else ""
         try:
@@ -252,7 +290,9 @@ class Deployment:
         packages = installed_packages(self.python, env=self.settings.environ)
         origin = engine_origin(self.python, env=self.settings.environ)
         files = hash_files(self._files())
-        here = observed(self.lock, packages=packages, files=files, origin=origin, hardware=self.looked_at)
+        here = observed(
+            self.lock, packages=packages, files=files, origin=origin, hardware=None if self._unproven else self.looked_at
+        )
         self.tree = here["tree_sha256"]
         self.found = differences(self.lock.to_data(), here)
         refuse_differences(self.found, what="this machine", hint=self._way_out())
@@ -266,14 +306,44 @@ class Deployment:
             return self._bring_wheel()
         return f"write down what runs here instead: provision lock {self.lock.recipe.name}"
 
+    def _linked(self) -> Outcome:
+        """Without a GPU: every library the engine needs is found, but for the driver's own."""
+        here = self._installed()[ENGINE_PACKAGE]
+        missing = unlinked_libraries(self.python, env=self.settings.environ)
+        if missing:
+            raise BuildError(
+                f"libraries the engine {here.version} needs are not found: {', '.join(missing)}",
+                code="library-missing",
+                hint="provision doctor",
+            )
+        return Outcome(status="done", summary="every library is found; the smoke test waits for the GPU: provision up")
+
     def _smoke(self) -> Outcome:
         path = self._files()[0][1]
-        self.smoke = self.rooms.smoke(path, self.recipe, self.lock.load, plan=None)
+        recipe, load, plan = self._how_to_load(path)
+        self.smoke = self.rooms.smoke(path, recipe, load, plan=plan)
         if self.smoke["verdict"] == "fail":
             raise smoke_error(self.smoke)
+        if self._unproven:
+            return Outcome(status="done", summary=verdict_line(self.lock.recipe.name, self.lock.model.quant, self.smoke))
         likeness = compare_smoke(self.lock.smoke, self.smoke)
         for note in likeness.notes:
             self.reporter(Note(level="warning", message=note))
         self.found = likeness.differences
         refuse_differences(self.found, what="the model", hint=f"provision chat {shlex.quote(str(path))} --smoke --profile deep")
         return Outcome(status="done", summary=verdict_line(self.lock.recipe.name, self.lock.model.quant, self.smoke))
+
+    def _how_to_load(self, path: Path) -> tuple[Recipe, Data, Data | None]:
+        """As locked; for a lock nobody proved yet, as `fit` chooses here, and on the GPU when the engine is for one."""
+        if not self._unproven:
+            return self.recipe, self.lock.load, None
+        host = self.host or self.rooms.doctor().host
+        chosen = self.rooms.fit(str(path), self.recipe, host, quant=None)["chosen"]
+        if chosen is None:
+            raise DoesNotFitError(
+                f"{self.recipe.title} does not fit this machine", code="does-not-fit", hint=f"provision fit {path} --explain"
+            )
+        needs_gpu = self.recipe.verify.require_gpu or self.lock.engine.backend != "cpu"
+        verify = self.recipe.verify.model_copy(update={"require_gpu": needs_gpu})
+        recipe = self.recipe.model_copy(update={"verify": verify})
+        return recipe, with_load(chosen["llama_kwargs"], recipe), chosen

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from provision.errors import ProvisionError
-from provision.recipes.children.install import BundleDamaged, digest_of, parse_manifest
+from provision.recipes.children.install import BUNDLE_VERSION, BundleDamaged, digest_of, parse_manifest
 from provision.recipes.foreign.model_yaml import read_model_yaml
 from provision.recipes.foreign.modelfile import read_modelfile
 from provision.recipes.foreign.preset_ini import read_preset
@@ -40,7 +40,7 @@ def test_any_table_is_a_lock_or_a_named_error(data: dict[str, Any]) -> None:
 
 @given(TABLES)
 def test_any_manifest_is_refused_or_stays_inside(data: dict[str, Any]) -> None:
-    manifest = {"schema": 1, **data}
+    manifest = {"schema": BUNDLE_VERSION, **data}
     with contextlib.suppress(BundleDamaged):
         parsed = parse_manifest(json.dumps({**manifest, "digest": digest_of(manifest)}).encode())
         assert all(not entry["path"].startswith("/") and ".." not in entry["path"].split("/") for entry in parsed["files"])

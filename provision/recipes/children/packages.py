@@ -15,7 +15,7 @@ from importlib import metadata
 
 MARK = "@provision "
 # What differs between two installations of one wheel: how pip got it and who asked (and, below, byte code and scripts).
-_VOLATILE = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "provision.json"}
+VOLATILE = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "provision.json"}
 
 
 def canonical(name: str) -> str:
@@ -57,7 +57,7 @@ def describe(name: str, distribution: metadata.Distribution) -> dict[str, object
         if (
             path.startswith("..")
             or path.endswith(".pyc")
-            or (file.parent.name.endswith(".dist-info") and file.name in _VOLATILE)
+            or (file.parent.name.endswith(".dist-info") and file.name in VOLATILE)
         ):
             continue
         try:

@@ -1,16 +1,34 @@
 import json
+import os
+import platform
 import random
+import re
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from provision.errors import IntegrityError, UsageError
 from provision.events import silent
 from provision.recipes.bundle_write import Item, write_bundle
-from provision.recipes.children.install import MANIFEST, Bundle, BundleDamaged, parse_manifest
+from provision.recipes.children.install import (
+    BUNDLE_VERSION,
+    MANIFEST,
+    Bundle,
+    BundleDamaged,
+    digest_of,
+    kit_for,
+    other_python,
+    parse_manifest,
+    tar_header,
+    why_unsuited,
+)
 
-ABOUT = {"name": "demo", "target": "linux-x86_64-cpu", "bootstrap": []}
+KIT = {"python": "3.11", "lock": "install.py", "tree_sha256": "0" * 64, "bootstrap": ["bootstrap/pip-1-py3-none-any.whl"]}
+NEEDS = {"os": "linux", "arch": "x86_64", "glibc": "2.28"}
+ABOUT: dict[str, Any] = {"name": "demo", "target": "linux-x86_64-cpu", "needs": NEEDS, "pythons": [KIT]}
+PIP = Item(path="bootstrap/pip-1-py3-none-any.whl", source=b"pip")
 LONG = "wheels/" + "x" * 140 + ".whl"
 
 
@@ -22,6 +40,7 @@ def items(tmp_path: Path) -> list[Item]:
         Item(path=LONG, source=b"w" * 512),
         Item(path="model/demo.gguf", source=model),
         Item(path="empty", source=b""),
+        PIP,
     ]
 
 
@@ -53,7 +72,7 @@ def test_the_same_content_is_the_same_bytes(tmp_path: Path) -> None:
 def test_an_ordinary_tar_can_read_it(tmp_path: Path) -> None:
     write_bundle(tmp_path / "a.tar", items(tmp_path), ABOUT, reporter=silent)
     with tarfile.open(tmp_path / "a.tar") as archive:
-        assert archive.getnames() == [MANIFEST, "install.py", LONG, "model/demo.gguf", "empty"]
+        assert archive.getnames() == [MANIFEST, "install.py", LONG, "model/demo.gguf", "empty", PIP.path]
 
 
 def flip(path: Path, offset: int) -> None:
@@ -62,20 +81,14 @@ def flip(path: Path, offset: int) -> None:
     path.write_bytes(bytes(data))
 
 
-def test_one_flipped_byte_anywhere_in_a_tar_is_refused(tmp_path: Path) -> None:
-    small = [Item(path="install.py", source=b"print(1)\n"), Item(path=LONG, source=b"w" * 60), Item(path="empty", source=b"")]
-    write_bundle(tmp_path / "a.tar", small, ABOUT, reporter=silent)
+def test_a_tar_that_is_cut_short_or_goes_on_is_refused(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "a.tar", items(tmp_path), ABOUT, reporter=silent)
     whole = (tmp_path / "a.tar").read_bytes()
     victim = tmp_path / "b.tar"
-    for offset in range(0, len(whole), 5):
-        victim.write_bytes(whole)
-        flip(victim, offset)
-        with pytest.raises(BundleDamaged) as caught:
+    for size in (0, 1, 511, 512, 513, len(whole) // 2, len(whole) - 1024, len(whole) - 1):
+        victim.write_bytes(whole[:size])
+        with pytest.raises(BundleDamaged):
             Bundle(victim).verify()
-        assert str(caught.value)
-    victim.write_bytes(whole[:-1])
-    with pytest.raises(BundleDamaged):
-        Bundle(victim).verify()
     victim.write_bytes(whole + b"\0")
     with pytest.raises(BundleDamaged):
         Bundle(victim).verify()
@@ -108,15 +121,160 @@ def test_missing_and_strange_files_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["../x", "/etc/x", "a/../b", "a//b", "a\\b", "", "a\nb", "./a"])
 def test_a_manifest_cannot_point_outside(path: str) -> None:
-    from provision.recipes.children.install import digest_of
+    entry = {"path": path, "size_bytes": 0, "sha256": "0" * 64}
+    with pytest.raises(BundleDamaged, match="lists its files"):
+        parse_manifest(manifest_with(files=[*FILES, entry]))
 
-    manifest = {"schema": 1, **ABOUT, "files": [{"path": path, "size_bytes": 0, "sha256": "0" * 64}]}
-    raw = json.dumps({**manifest, "digest": digest_of(manifest)}).encode()
+
+FILES = [{"path": path, "size_bytes": 0, "sha256": "0" * 64} for path in ("install.py", PIP.path)]
+
+
+def manifest_with(**changed: Any) -> bytes:
+    """A manifest with a right digest, like one somebody made up on purpose."""
+    manifest = {"schema": BUNDLE_VERSION, **ABOUT, "files": FILES, **changed}
+    return json.dumps({**manifest, "digest": digest_of(manifest)}).encode()
+
+
+def test_a_made_up_manifest_is_read_when_it_makes_sense() -> None:
+    assert parse_manifest(manifest_with())["name"] == "demo"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"name": "../../etc"},
+        {"name": None},
+        {"target": 1},
+        {"needs": {}},
+        {"needs": {**NEEDS, "glibc": "2.x"}},
+        {"pythons": []},
+        {"pythons": [{**KIT, "python": "3.11; rm"}]},
+        {"pythons": [{**KIT, "lock": "elsewhere"}]},
+        {"pythons": [{**KIT, "bootstrap": []}]},
+        {"pythons": [{**KIT, "bootstrap": ["install.py"]}]},
+        {"files": [*FILES, {"path": "a", "size_bytes": 1 << 60, "sha256": "0" * 64}]},
+        {"files": [*FILES, {"path": "a", "size_bytes": True, "sha256": "0" * 64}]},
+        {"files": [*FILES, {"path": "a", "size_bytes": 0, "sha256": "Z" * 64}]},
+        {"files": [*FILES, {"path": "wheels/sub/a.whl", "size_bytes": 0, "sha256": "0" * 64}]},
+        {"files": [*FILES, FILES[0]]},
+        {"schema": 1},
+    ],
+)
+def test_a_made_up_manifest_that_makes_no_sense_is_refused(changed: dict[str, Any]) -> None:
     with pytest.raises(BundleDamaged):
-        parse_manifest(raw)
+        parse_manifest(manifest_with(**changed))
 
 
-@pytest.mark.parametrize("raw", [b"", b"{}", b"[]", b"\xff", b'{"schema": 2}', b"1" * 5000])
+@pytest.mark.parametrize("kind", ["link", "link to the same bytes", "pipe", "folder", "longer", "hard link elsewhere"])
+def test_what_is_no_plain_file_of_that_size_is_named(tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "out"
+    write_bundle(folder, items(tmp_path), ABOUT, reporter=silent)
+    victim = folder / "model" / "demo.gguf"
+    kept = victim.rename(tmp_path / "kept.gguf")
+    if kind == "link":
+        victim.symlink_to("/etc/hostname")
+    elif kind == "link to the same bytes":
+        victim.symlink_to(kept)
+    elif kind == "pipe":
+        os.mkfifo(victim)
+    elif kind == "folder":
+        victim.mkdir()
+    elif kind == "hard link elsewhere":
+        os.link(tmp_path / "out" / "install.py", victim)
+    else:
+        # A terabyte that takes no disk: told by its size, not read.
+        with victim.open("wb") as file:
+            file.truncate(1 << 40)
+    with pytest.raises(BundleDamaged, match=r"model/demo\.gguf"):
+        Bundle(folder).verify()
+
+
+def test_strangers_that_are_no_files_are_named_too(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    write_bundle(folder, items(tmp_path), ABOUT, reporter=silent)
+    os.mkfifo(folder / "wheels" / "pipe")
+    with pytest.raises(BundleDamaged, match="wheels/pipe does not belong"):
+        Bundle(folder).verify()
+    (folder / "wheels" / "pipe").unlink()
+    (folder / "more").symlink_to(tmp_path)
+    with pytest.raises(BundleDamaged, match="more does not belong"):
+        Bundle(folder).verify()
+
+
+def test_a_renamed_file_is_missing_and_a_stranger(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    write_bundle(folder, items(tmp_path), ABOUT, reporter=silent)
+    (folder / "empty").rename(folder / "Empty")
+    with pytest.raises(BundleDamaged, match="empty: No such file"):
+        Bundle(folder).verify()
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE, tarfile.REGTYPE])
+@pytest.mark.parametrize("where", ["before the end", "after the end"])
+def test_no_other_member_can_hide_in_a_tar(tmp_path: Path, kind: bytes, where: str) -> None:
+    write_bundle(tmp_path / "a.tar", items(tmp_path), ABOUT, reporter=silent)
+    info = tarfile.TarInfo("../../etc/passwd")
+    info.type = kind
+    info.linkname = "/etc/passwd"
+    whole, more = (tmp_path / "a.tar").read_bytes(), info.tobuf(tarfile.GNU_FORMAT)
+    end = len(whole) - 1024 if where == "before the end" else len(whole)
+    (tmp_path / "a.tar").write_bytes(whole[:end] + more + whole[end:])
+    with pytest.raises(BundleDamaged, match="the end of the archive"):
+        Bundle(tmp_path / "a.tar")
+
+
+def test_a_member_replaced_by_a_link_is_named(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "a.tar", items(tmp_path), ABOUT, reporter=silent)
+    raw = (tmp_path / "a.tar").read_bytes()
+    link = tarfile.TarInfo("empty")
+    link.type, link.linkname, link.mode = tarfile.SYMTYPE, "/etc/passwd", 0o644
+    (tmp_path / "a.tar").write_bytes(raw.replace(tar_header("empty", 0), link.tobuf(tarfile.GNU_FORMAT)))
+    with pytest.raises(BundleDamaged, match="empty: the archive is damaged"):
+        Bundle(tmp_path / "a.tar")
+
+
+def test_a_manifest_that_promises_a_petabyte_costs_nothing(tmp_path: Path) -> None:
+    huge = [*FILES, {"path": "a", "size_bytes": 1 << 50, "sha256": "0" * 64}]
+    raw = manifest_with(files=huge)
+    (tmp_path / "a.tar").write_bytes(tar_header(MANIFEST, len(raw)) + raw + b"\0" * 4096)
+    with pytest.raises(BundleDamaged, match="cut short"):
+        Bundle(tmp_path / "a.tar")
+
+
+@pytest.mark.parametrize(
+    ("needs", "said"),
+    [
+        ({"os": "darwin"}, "darwin"),
+        ({"arch": "riscv64"}, "riscv64"),
+        ({"glibc": "2.999"}, r"glibc 2\.999"),
+    ],
+)
+def test_another_machine_is_told_what_differs(needs: dict[str, str], said: str) -> None:
+    here = {"os": "linux", "arch": platform.machine(), "glibc": "2.5"}
+    assert why_unsuited({**ABOUT, "needs": here}) is None
+    found = why_unsuited({**ABOUT, "needs": {**here, **needs}})
+    assert found is not None
+    assert re.search(said, found[0])
+    assert found[1]
+
+
+def test_without_glibc_a_bundle_that_needs_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    needs = {"os": "linux", "arch": platform.machine(), "glibc": "2.28"}
+    monkeypatch.setattr(os, "confstr", lambda name: None)
+    found = why_unsuited({**ABOUT, "needs": needs})
+    assert found is not None
+    assert "another C library" in found[0]
+    assert why_unsuited({**ABOUT, "needs": {**needs, "glibc": None}}) is None
+
+
+def test_the_lock_of_the_python_that_runs_is_taken() -> None:
+    manifest = {**ABOUT, "pythons": [KIT, {**KIT, "python": "3.13"}]}
+    assert kit_for(manifest, "3.13") == {**KIT, "python": "3.13"}
+    assert kit_for(manifest, "3.12") is None
+    assert other_python(manifest, "3.12")[0] == "the wheels of this bundle are for Python 3.11 and 3.13, this is 3.12"
+
+
+@pytest.mark.parametrize("raw", [b"", b"{}", b"[]", b"\xff", b'{"schema": 2}', b"1" * 5000, b"[" * 100_000])
 def test_what_is_no_manifest_is_refused(raw: bytes) -> None:
     with pytest.raises(BundleDamaged):
         parse_manifest(raw)
