@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from provision.errors import IntegrityError
 from provision.events import Note, Progress, Reporter
 from provision.fetch.disk import disk_errors
-from provision.fetch.follower import Follower
+from provision.fetch.follower import Follower, Recheck, hash_of
 from provision.fetch.limit import RateLimit
 from provision.fetch.partial import PartialFile
 from provision.fetch.pieces import Ledger
@@ -54,26 +54,34 @@ class Filling:
     means: Means
     transferred_bytes: int = 0
     mended: bool = False
+    _resumed: frozenset[int] = frozenset()
+    """Pieces an earlier run left."""
     _changed: set[int] = field(default_factory=set)
     _speed: Speedometer = field(default_factory=Speedometer)
     _reported_s: float = 0.0
 
     def run(self) -> None:
         """Until the partial holds the right bytes. Raises IntegrityError, TransferError, MachineError, KeyboardInterrupt."""
-        actual = self._transfer(self.sources, set(self.partial.sources_of), compare=False)
+        self._resumed = frozenset(self.partial.sources_of)
+        actual = self._transfer(self.sources, set(self._resumed), compare=False)
         if actual != self.digest:
             self._say(f"{self.path} arrived whole but its hash is wrong; looking for the bad bytes")
             self._mend()
             self.mended = True
 
     def _transfer(self, sources: list[Source], have: set[int], *, compare: bool) -> str:
-        """Move the pieces that are not in `have`; returns the hash of the whole file."""
+        """Move the pieces that are not in `have`; returns the hash of the whole file.
+
+        With `compare`, what is on disk is kept where it is the same, and all ends as soon as the hash is right.
+        """
         partial, means = self.partial, self.means
         ledger = Ledger(size_bytes=self.size_bytes, piece_bytes=partial.identity.piece_bytes, have=have)
         follower: Follower | None = None
 
         def on_piece(index: int, origins: frozenset[str]) -> None:
             partial.record(index, origins)
+            if index in transfer.changed:
+                recheck.nudge()
             if follower is not None:
                 follower.nudge()
 
@@ -88,14 +96,20 @@ class Filling:
             options=TransferOptions(connections=means.connections, stall_s=means.stall_s, limit=means.limit),
             compare=compare,
         )
+        recheck = Recheck(partial.fd, size_bytes=self.size_bytes, digest=self.digest, on_match=swarm.stop)
         try:
             if not ledger.complete:
                 transfer.run(lambda: self._report(swarm.written_bytes(), _note(sources), moving=True))
+            if recheck.matched:
+                # Once more, now that nobody writes: a source might just have replaced a right piece by a wrong one.
+                with disk_errors(partial.path):
+                    return hash_of(partial.fd, self.digest, self.size_bytes)
             while not follower.join(0.02):
                 self._report(follower.hashed_bytes, "checking", moving=False)
             with disk_errors(partial.path):
                 return follower.hexdigest()
         finally:
+            recheck.stop()
             follower.stop()
             self._changed = transfer.changed
             self.transferred_bytes += swarm.received_bytes
@@ -103,15 +117,19 @@ class Filling:
     def _mend(self) -> None:
         """Fetch again what each suspect delivered, from somebody else where there is somebody, and keep what differs.
 
-        Only the whole file has a known hash, so a bad piece is found by comparing it with a second delivery.
+        Only the whole file has a known hash, so a bad piece is found by comparing it with a second delivery. No piece is
+        fetched a third time, and the search ends with the piece that makes the hash right: with one source and one bad piece,
+        after half the file on average.
         """
         before = dict(self.partial.sources_of)
         everything = set(range(-(-self.size_bytes // self.partial.identity.piece_bytes)))
-        for suspect in self._suspects(before):
+        left = set(everything)
+        for suspect, suspected in self._suspects(before, everything):
             asked = [one for one in self.sources if one.origin != suspect and one.dead is None]
-            indices = {index for index, origins in before.items() if suspect in origins} if suspect else everything
+            indices = left & suspected
             if not asked or not indices:
                 continue
+            left -= indices
             actual = self._transfer(asked, everything - indices, compare=True)
             if actual == self.digest:
                 self._blame(before, suspect)
@@ -124,11 +142,18 @@ class Filling:
             hint="fetch it from another mirror: --endpoint URL",
         )
 
-    def _suspects(self, before: dict[int, frozenset[str]]) -> list[str | None]:
-        """Origins to doubt: those of former runs, then mirrors, then the first source; at last (None) all of them at once."""
+    def _suspects(self, before: dict[int, frozenset[str]], everything: set[int]) -> list[tuple[str | None, set[int]]]:
+        """Whom to doubt and which pieces, in this order: origins of former runs, then all that former runs left (a disk may
+        have lost it), mirrors, the first source, and at last whatever was not asked again.
+        """
         present = [one.origin for one in self.sources]
         gone = sorted({origin for origins in before.values() for origin in origins} - set(present))
-        return [*gone, *reversed(present), None] if len(present) > 1 else [None]
+        named = [*gone, *(reversed(present) if len(present) > 1 else [])]
+        groups: list[tuple[str | None, set[int]]] = [
+            (origin, {index for index, origins in before.items() if origin in origins}) for origin in named
+        ]
+        groups.insert(len(gone), (None, set(self._resumed)))
+        return [*groups, (None, everything)]
 
     def _blame(self, before: dict[int, frozenset[str]], suspect: str | None) -> None:
         """Name who delivered what had to be replaced, and ask it no more when there is somebody else.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import threading
@@ -71,6 +72,54 @@ class Follower:
                     self.hashed_bytes += count
         except OSError as error:
             self.error = error
+
+
+class Recheck:
+    """Hashes the whole file anew after each `nudge`, in a thread of its own; calls `on_match` when the hash is right."""
+
+    def __init__(self, fd: int, *, size_bytes: int, digest: str, on_match: Callable[[], None]) -> None:
+        self._fd = fd
+        self._size_bytes = size_bytes
+        self._digest = digest
+        self._on_match = on_match
+        self._wake = threading.Event()
+        self._stopped = False
+        self._thread: threading.Thread | None = None
+        self.matched = False
+
+    def nudge(self) -> None:
+        """A piece was replaced. From one thread at a time."""
+        self._wake.set()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="fetch-recheck", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self.matched:
+            self._wake.wait()
+            if self._stopped:
+                return
+            self._wake.clear()
+            # What cannot be read now is read again, and reported, when everything is here.
+            with contextlib.suppress(OSError):
+                actual = hash_of(self._fd, self._digest, self._size_bytes, until=self._wake.is_set)
+                self.matched = actual == self._digest
+        self._on_match()
+
+
+def hash_of(fd: int, digest: str, size_bytes: int, *, until: Callable[[], bool] = lambda: False) -> str:
+    """The hash of an open file, of the kind that `digest` is; of its beginning when `until` says stop. Raises OSError."""
+    state, view, offset = new_hash(digest, size_bytes), memoryview(bytearray(_CHUNK_BYTES)), 0
+    while not until() and (count := os.preadv(fd, [view], offset)):
+        state.update(view[:count])
+        offset += count
+    return state.hexdigest()
 
 
 def new_hash(digest: str, size_bytes: int) -> hashlib._Hash:

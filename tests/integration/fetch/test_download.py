@@ -76,7 +76,7 @@ def test_when_range_is_ignored_one_stream_does_it(get: Getter) -> None:
 @pytest.mark.slow
 def test_an_interrupted_download_resumes_where_it_stopped(get: Getter) -> None:
     with serve_ranges(CONTENT) as server:
-        server.fault = lambda number, start, stop: "status:503" if number >= 2 else None
+        server.fault = lambda number, start, stop: "status:503" if start else None
         with pytest.raises(TransferError):
             get(CONTENT, server, connections=1, patience_s=0.2)
         before = server.sent_bytes
@@ -104,6 +104,42 @@ def test_a_flipped_bit_is_found_and_replaced_from_the_same_server(get: Getter, e
         done = get(CONTENT, server)
         assert done.action == "repaired"
         assert done.local_path.read_bytes() == CONTENT
+
+
+def test_with_one_source_the_search_for_a_bad_piece_ends_where_it_is_found(get: Getter, events: list[Event]) -> None:
+    content = noise(80 * MIB)
+    with serve_ranges(content, bytes_per_s=40_000_000) as server:
+        server.fault = lambda number, start, stop: "flip" if number == 0 else None
+        done = get(content, server, connections=2)
+        assert done.action == "repaired"
+        assert done.local_path.read_bytes() == content
+        assert server.sent_bytes < 1.7 * len(content)
+        assert any("1 wrong piece" in event.message for event in events if isinstance(event, Note))
+
+
+def test_what_an_earlier_run_left_damaged_is_asked_for_first(get: Getter, tmp_path: Path) -> None:
+    content = noise(64 * MIB)
+    with serve_ranges(content) as server:
+        server.fault = lambda number, start, stop: "status:503" if start else None
+        with pytest.raises(TransferError):
+            get(content, server, connections=1, patience_s=0.2)
+        (partial,) = (tmp_path / "hub").rglob("*.provision.incomplete")
+        with partial.open("r+b") as file:
+            file.write(bytes([content[0] ^ 1]))
+        here = server.sent_bytes
+        server.fault = lambda number, start, stop: None
+        done = get(content, server)
+        assert done.action == "repaired"
+        assert done.local_path.read_bytes() == content
+        # The rest once, and of what was here before at most all of it again.
+        assert server.sent_bytes <= len(content) + here + 2 * MIB
+
+
+def test_nothing_is_fetched_more_than_twice(get: Getter) -> None:
+    with serve_ranges(CONTENT) as one, serve_ranges(CONTENT) as two:
+        with pytest.raises(IntegrityError):
+            get(CONTENT, one, two, sha256="0" * 64)
+        assert one.sent_bytes + two.sent_bytes <= 2 * len(CONTENT) + 8 * MIB
 
 
 def test_a_lying_mirror_is_named_and_its_pieces_replaced(get: Getter, events: list[Event]) -> None:
