@@ -7,6 +7,7 @@ from provision.cli.main import main
 from provision.host.serial import host_to_data
 from provision.host.types import Disk, Host, Memory, PythonEnvironment, System, Tool
 from provision.units import GIB
+from tests.support.machine_files import FOLDER, machine_names
 
 GOOD = Host(
     system=System(os="linux", arch="x86_64", distribution="debian 12", libc="glibc", libc_version=(2, 36)),
@@ -123,3 +124,25 @@ def test_markdown_is_one_table_and_no_raw_html(host_file: Path, capsys: pytest.C
     assert out.startswith("### provision doctor\n\n**Not ready")
     assert "| ❌ | compiler |" in out
     assert "```sh\nsudo apt install build-essential\nprovision install --cpu --prebuilt\n```" in out
+
+
+@pytest.mark.parametrize("name", machine_names())
+def test_no_form_of_the_answer_tells_whose_machine_the_file_describes(
+    name: str, host_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (FOLDER / f"{name}.json").read_text(encoding="utf-8").replace("/home/ana", "/home/mallory-x")
+    data = json.loads(text)["host"]
+    data["notes"] = ["PermissionError: [Errno 13] Permission denied: '/Users/mallory-x/.cache'"]
+    data["environment"] = {"CMAKE_ARGS": "-DT=hf_AbCdEfGhIj -I/home/mallory-x/i", "CUDA_VISIBLE_DEVICES": "GPU-0a1b2c3d"}
+    for gpu in data.get("gpus", []):
+        gpu["uuid"] = "GPU-0a1b2c3d-0000-1111-2222-333344445555"
+    host_file.write_text(json.dumps(data), encoding="utf-8")
+    for form in ([], ["--json"], ["--markdown"]):
+        main(["doctor", "--host", str(host_file), *form])
+        out, err = capsys.readouterr()
+        for word in ("mallory-x", "0a1b2c3d", "hf_AbC"):
+            assert word not in out + err, (form, word)
+    main(["doctor", "--host", str(host_file), "--json", "--include-identifiers"])
+    out = capsys.readouterr().out
+    assert "mallory-x" in out
+    assert "hf_AbC" not in out
