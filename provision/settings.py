@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 OFFICIAL_ENDPOINT = "https://huggingface.co"
+# README of abetlen/llama-cpp-python: `--extra-index-url https://abetlen.github.io/llama-cpp-python/whl/<tag>`.
+OFFICIAL_WHEEL_INDEX = "https://abetlen.github.io/llama-cpp-python/whl"
 CHOICES_FILE = "choices.json"
 """In our own folder: CC and CXX as `provision doctor --fix` chose them. The environment wins over it."""
 _TRUE = {"1", "on", "yes", "true"}
@@ -32,6 +34,8 @@ class Settings:
     cuda_visible_devices: str | None
     """None when unset; an empty string hides every GPU, so blank is kept here, and only here."""
     cmake_args: str
+    wheel_index: str
+    """Where prebuilt engines are listed, one folder per tag: `PROVISION_WHEEL_INDEX`, else the maintainer's index."""
     no_color: bool
 
     def __repr__(self) -> str:
@@ -73,6 +77,7 @@ def read_settings(environ: Mapping[str, str], *, home: Path) -> Settings:
         cuda_home=path(cuda) if cuda else None,
         cuda_visible_devices=environ.get("CUDA_VISIBLE_DEVICES"),
         cmake_args=value("CMAKE_ARGS") or "",
+        wheel_index=(value("PROVISION_WHEEL_INDEX") or OFFICIAL_WHEEL_INDEX).rstrip("/"),
         no_color=bool(environ.get("NO_COLOR")),
     )
 

@@ -4,22 +4,48 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
 import time
 import venv
+from dataclasses import dataclass
 from pathlib import Path
 
-VERSION = "0.3.36"
+from provision.engine.proof import prove
+from provision.engine.types import ENGINE_VERSION
+from provision.errors import BuildError
+from provision.host.probe_engine import quantized_model
 
 
-def timed(argv: list[str], env: dict[str, str]) -> tuple[float, str]:
-    started = time.monotonic()
-    done = subprocess.run(argv, env=env, stdout=subprocess.PIPE, text=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """Of one command and everything it started."""
+
+    wall_s: float
+    cpu_s: float
+    """User and system time: what other work on the machine hardly changes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """One way to install: into a first environment with nothing kept, then into a second."""
+
+    cold: Cost
+    warm: Cost
+    wheel_bytes: int
+    works: str
+
+
+def measured(argv: list[str], env: dict[str, str]) -> tuple[Cost, str]:
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    done = subprocess.run(argv, env=env, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
         sys.exit(f"failed ({done.returncode}): {' '.join(argv)}\n{done.stdout[-2000:]}")
-    return time.monotonic() - started, done.stdout
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Cost(wall_s=time.monotonic() - started, cpu_s=cpu), done.stdout
 
 
 def environment(folder: Path) -> Path:
@@ -27,43 +53,59 @@ def environment(folder: Path) -> Path:
     return folder / "bin" / "python"
 
 
-def plain_pip(work: Path, env: dict[str, str]) -> tuple[float, float, int]:
-    """(cold, warm, wheel bytes): pip's own cache lies in `work`, so the first run really builds."""
+def works(python: Path, env: dict[str, str]) -> str:
+    """Whether what was installed runs a quantized model here."""
+    try:
+        prove(str(python), "cpu", model=quantized_model(), environ=env)
+    except BuildError as error:
+        return f"no: {error.message}"
+    return "yes"
+
+
+def plain_pip(work: Path, env: dict[str, str]) -> Figures:
+    """pip's own cache lies in `work`, so the first run really builds and the second one finds the wheel."""
     env = {**env, "PIP_CACHE_DIR": str(work / "pip-cache")}
-    package = f"llama-cpp-python=={VERSION}"
+    package = f"llama-cpp-python=={ENGINE_VERSION}"
     first, second = environment(work / "pip1"), environment(work / "pip2")
-    cold, _ = timed([str(first), "-m", "pip", "install", "-q", package], env)
-    warm, _ = timed([str(second), "-m", "pip", "install", "-q", package], env)
+    cold, _ = measured([str(first), "-m", "pip", "install", "-q", package], env)
+    warm, _ = measured([str(second), "-m", "pip", "install", "-q", package], env)
     wheels = list((work / "pip-cache").rglob("llama_cpp_python-*.whl"))
-    return cold, warm, wheels[0].stat().st_size if wheels else 0
+    return Figures(cold=cold, warm=warm, wheel_bytes=wheels[0].stat().st_size if wheels else 0, works=works(second, env))
 
 
-def ours(work: Path, env: dict[str, str]) -> tuple[float, float, int]:
+def ours(work: Path, env: dict[str, str]) -> Figures:
     env = {**env, "PROVISION_HOME": str(work / "home"), "PIP_CACHE_DIR": str(work / "our-pip-cache")}
-    times = []
-    size = 0
+    costs, size = [], 0
     for name in ("ours1", "ours2"):
         python = environment(work / name)
         command = [sys.executable, "-m", "provision", "install", "--cpu", "--python", str(python), "--json"]
-        elapsed, out = timed(command, env)
-        times.append(elapsed)
+        cost, out = measured(command, env)
+        costs.append(cost)
         size = json.loads(out)["data"]["wheel"]["size_bytes"]
-    return times[0], times[1], size
+    return Figures(cold=costs[0], warm=costs[1], wheel_bytes=size, works=works(python, env))
 
 
 def main() -> None:
     env = {name: value for name, value in os.environ.items() if name not in ("CMAKE_ARGS", "CFLAGS", "CXXFLAGS")}
-    env["CMAKE_BUILD_PARALLEL_LEVEL"] = str(len(os.sched_getaffinity(0)))
+    cores = len(os.sched_getaffinity(0))
+    env["CMAKE_BUILD_PARALLEL_LEVEL"] = str(cores)
+    load = [os.getloadavg()[0]]
     with tempfile.TemporaryDirectory() as folder:
         # Ours first: whatever the page cache keeps of the source then helps pip, not us.
-        our_cold, our_warm, our_size = ours(Path(folder), env)
-        pip_cold, pip_warm, pip_size = plain_pip(Path(folder), env)
-    print(f"llama-cpp-python {VERSION}, CPU, {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}")
-    print(f"{'':12}{'cold':>10}{'warm':>10}{'wheel':>12}")
-    print(f"{'provision':12}{our_cold:9.1f}s{our_warm:9.1f}s{our_size / 1e6:10.1f}MB")
-    print(f"{'pip':12}{pip_cold:9.1f}s{pip_warm:9.1f}s{pip_size / 1e6:10.1f}MB")
-    wheel = f"wheel {our_size / max(pip_size, 1):.2f}"
-    print(f"against pip: cold {our_cold / pip_cold:.2f}, {wheel}; warm {our_warm / our_cold:.1%} of cold")
+        provision = ours(Path(folder), env)
+        load.append(os.getloadavg()[0])
+        pip = plain_pip(Path(folder), env)
+        load.append(os.getloadavg()[0])
+    said = " then ".join(f"{value:.1f}" for value in load)
+    print(f"llama-cpp-python {ENGINE_VERSION}, CPU, {cores} cores, load {said} (before, after ours, after pip)")
+    print(f"{'':10}{'cold wall':>11}{'cold CPU':>11}{'warm wall':>11}{'warm CPU':>11}{'wheel':>10}  runs a quantized model")
+    for name, row in (("provision", provision), ("pip", pip)):
+        costs = "".join(f"{value:10.1f}s" for cost in (row.cold, row.warm) for value in (cost.wall_s, cost.cpu_s))
+        print(f"{name:10}{costs}{row.wheel_bytes / 1e6:8.1f}MB  {row.works}")
+    cold = f"cold wall {provision.cold.wall_s / pip.cold.wall_s:.2f}, cold CPU {provision.cold.cpu_s / pip.cold.cpu_s:.2f}"
+    print(f"against pip: {cold}, wheel {provision.wheel_bytes / max(pip.wheel_bytes, 1):.2f}")
+    wall, cpu = provision.warm.wall_s / provision.cold.wall_s, provision.warm.cpu_s / provision.cold.cpu_s
+    print(f"warm against cold: {wall:.1%} of the wall time, {cpu:.1%} of the CPU time")
 
 
 if __name__ == "__main__":

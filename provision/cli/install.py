@@ -70,11 +70,15 @@ def install(
             code="bad-option",
             hint="provision install --cuda --cuda-arch 89 --no-gpu-check",
         )
+    others = [name for name in chosen if name != "cuda"]
+    for option, value in (("--cuda-arch", cuda_arch), ("--toolkit", toolkit != "auto")):
+        if value and others:
+            raise UsageError(f"{option} says nothing about --{others[0]}", code="bad-option", hint="provision install --cuda")
     wish = InstallWish(
         backend=chosen[0] if chosen else "auto",  # type: ignore[arg-type]
         toolkit=toolkit if toolkit in ("auto", "system", "pypi") else str(Path(toolkit).absolute()),
         cuda_archs=tuple(check_arch(arch) for arch in cuda_arch or ()),
-        engine_version=engine_version or ENGINE_VERSION,
+        engine_version=check_version(engine_version or ENGINE_VERSION),
         python=python.absolute() if python is not None else None,
         source="build" if from_source else "prebuilt" if prebuilt else "any",
         use_cache=not no_cache,
@@ -93,6 +97,16 @@ def check_arch(text: str) -> str:
             f"{text!r} is not a CUDA architecture", code="bad-cuda-arch", hint="provision doctor; or: --cuda-arch 89"
         )
     return match[1] + match[2]
+
+
+def check_version(text: str) -> str:
+    """A version of llama-cpp-python as pip takes it after `==`; UsageError for anything else."""
+    import re
+
+    if re.fullmatch(r"\d+(\.\d+){1,3}((a|b|rc|\.post|\.dev)\d+)?", text.strip()) is None:
+        hint = "provision install --engine-version 0.3.36"
+        raise UsageError(f"{text!r} is not a version of llama-cpp-python", code="bad-version", hint=hint)
+    return text.strip()
 
 
 def _install(session: Session, wish: InstallWish, *, dry_run: bool) -> Spoken:

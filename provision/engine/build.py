@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from provision.engine.frontend import refuse_full_disk
 from provision.engine.ninja import NinjaProgress
 from provision.engine.types import BuildPlan
 from provision.errors import BuildError
@@ -69,6 +70,7 @@ def download_source(version: str, *, folder: Path, python: Path, environ: Mappin
         # Its own limits: the source is the same whatever the user's flags are, and metadata needs no compiler.
         env = {name: value for name, value in environ.items() if name not in ("CMAKE_ARGS", "SKBUILD_CMAKE_ARGS")}
         done = run(command, timeout_s=3600, env=env)
+        refuse_full_disk(done, folder)
         found = next(iter(partial.glob("*.tar.gz")), None)
         if done.returncode != 0 or found is None:
             words = [line for line in (done.stderr + done.stdout).splitlines() if "ERROR" in line]

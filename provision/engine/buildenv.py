@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from provision.engine.frontend import Frontend
+from provision.engine.frontend import Frontend, refuse_full_disk
 from provision.errors import BuildError
 from provision.events import Progress, ProgressEnded, Reporter
 from provision.processes import run
@@ -36,6 +36,7 @@ def ensure_build_environment(
     ]
     for step in steps:
         done = run(step, timeout_s=1800, env=environ)
+        refuse_full_disk(done, folder)
         if done.returncode != 0:
             raise BuildError(
                 f"the build tools could not be installed: {(done.stderr or done.stdout).strip()[-400:]}",

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 from provision.errors import MachineError
-from provision.processes import run
+from provision.processes import Finished, run
+
+_DISK_FULL = ("No space left on device", "Disk quota exceeded", "[Errno 28]", "os error 28")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,3 +69,11 @@ def find_frontend(environ: Mapping[str, str], *, python: str, python_has_pip: bo
     if importlib.util.find_spec("pip") is not None:
         return Frontend(kind="pip", program=(sys.executable, "-m", "pip"), home=sys.executable)
     raise MachineError("neither uv nor pip was found", code="no-pip", hint=f"{python} -m ensurepip")
+
+
+def refuse_full_disk(done: Finished, folder: Path) -> None:
+    """MachineError (`no-disk`) when a program that wrote below `folder` says that the disk is full."""
+    if done.returncode != 0 and any(words in done.stdout + done.stderr for words in _DISK_FULL):
+        raise MachineError(
+            f"the disk of {folder} is full", code="no-disk", hint=f"df -h {folder}; or: export PROVISION_HOME=/a/larger/disk"
+        )

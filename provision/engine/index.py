@@ -1,6 +1,7 @@
 """Reading the maintainer's index of prebuilt wheels, and downloading one wheel of it.
 
-The live index could not be reached where this was written; pages are tested as frozen copies of its format (PEP 503).
+The live index could not be reached where this was written; pages are tested as frozen copies of its format (PEP 503), and the
+whole way from a page to an installed wheel against a server on the testing machine.
 """
 
 from __future__ import annotations
@@ -11,27 +12,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from provision.engine.prebuilt import IndexFile, IndexPages, parse_index_page
+from provision.engine.prebuilt import IndexFile, IndexPages, is_safe, parse_index_page
 from provision.engine.types import PrebuiltChoice
 from provision.errors import IntegrityError, TransferError
 from provision.events import Progress, ProgressEnded, Reporter
+from provision.hub.origins import tls_context
+from provision.hub.proxies import proxy_for
 
 if TYPE_CHECKING:
     import httpx2
 
-# README of abetlen/llama-cpp-python: `--extra-index-url https://abetlen.github.io/llama-cpp-python/whl/<tag>`.
-INDEX_URL = "https://abetlen.github.io/llama-cpp-python/whl"
 _TIMEOUT_S = 5.0
 _PAGE_LIMIT_BYTES = 16 * 1024 * 1024
 
 
-def read_index(tags: Sequence[str], *, environ: Mapping[str, str], url: str = INDEX_URL) -> tuple[IndexPages | None, str]:
+def read_index(tags: Sequence[str], *, environ: Mapping[str, str], url: str) -> tuple[IndexPages | None, str]:
     """(the pages of `tags`, "") or (None, why the index could not be read)."""
     import httpx2
 
     pages: dict[str, tuple[IndexFile, ...]] = {}
     try:
-        with _client(environ, timeout_s=_TIMEOUT_S) as client:
+        with _client(url, environ, timeout_s=_TIMEOUT_S) as client:
             for tag in tags:
                 page = f"{url}/{tag}/llama-cpp-python/"
                 answer = client.get(page)
@@ -54,8 +55,15 @@ def download_prebuilt(choice: PrebuiltChoice, *, folder: Path, environ: Mapping[
     digest = hashlib.sha256()
     done = 0
     try:
-        with _client(environ, timeout_s=60.0) as client, client.stream("GET", choice.url) as answer, partial.open("wb") as file:
+        client = _client(choice.url, environ, timeout_s=60.0)
+        with client, client.stream("GET", choice.url) as answer, partial.open("wb") as file:
             answer.raise_for_status()
+            if not is_safe(str(answer.url)):
+                raise TransferError(
+                    f"{choice.filename} was redirected to an address without https",
+                    code="wheel-download",
+                    hint="provision install --from-source",
+                )
             length = answer.headers.get("content-length", "")
             total = int(length) if length.isdigit() else None
             for block in answer.iter_bytes():
@@ -82,13 +90,13 @@ def download_prebuilt(choice: PrebuiltChoice, *, folder: Path, environ: Mapping[
     return final
 
 
-def _client(environ: Mapping[str, str], *, timeout_s: float) -> httpx2.Client:
+def _client(url: str, environ: Mapping[str, str], *, timeout_s: float) -> httpx2.Client:
     import httpx2
 
     # The settings' environment decides about proxies and certificates, not whatever the process has by now.
-    mounts = {}
-    for scheme in ("http", "https"):
-        proxy = environ.get(f"{scheme}_proxy") or environ.get(f"{scheme.upper()}_PROXY") or environ.get("ALL_PROXY")
-        if proxy:
-            mounts[f"{scheme}://"] = httpx2.HTTPTransport(proxy=proxy)
-    return httpx2.Client(timeout=timeout_s, follow_redirects=True, mounts=mounts, trust_env=False)
+    proxy = proxy_for(url, environ)
+    address = None
+    if proxy is not None:
+        auth = (proxy.username, proxy.password or "") if proxy.username is not None else None
+        address = httpx2.Proxy(f"{proxy.scheme}://{proxy.host}:{proxy.port}", auth=auth)
+    return httpx2.Client(timeout=timeout_s, follow_redirects=True, proxy=address, verify=tls_context(environ), trust_env=False)

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ from provision.engine.index import read_index
 from provision.engine.locks import one_at_a_time, writable_home
 from provision.engine.making import Builder, Made, Work, lack_of_disk, make_wheel
 from provision.engine.plan import PlanFacts, build_plan, index_tags
+from provision.engine.prebuilt import IndexPages, is_safe
 from provision.engine.proof import prove
 from provision.engine.provenance import Installed, intact, read_installed, write_provenance
 from provision.engine.runpath import wanted_runpath
@@ -29,8 +31,8 @@ from provision.engine.staging import Stage, clean_leftovers, keep_as_previous, p
 from provision.engine.types import Action, BuildPlan, InstallResult, InstallWish, Proof, Reason, WheelFile
 from provision.engine.vulkan_probe import probe_vulkan
 from provision.engine.wheelcache import cache_key
-from provision.engine.wheelstore import describe_wheel, find_wheel, source_of, store_wheel
-from provision.errors import BuildError, IntegrityError, TransferError
+from provision.engine.wheelstore import describe_wheel, find_wheel, forget_wheel, source_of, store_wheel
+from provision.errors import BuildError, IntegrityError, TransferError, UsageError
 from provision.events import Note, Reporter, StepEnded, silent
 from provision.host.probe_engine import quantized_model
 from provision.host.probe_toolkits import read_toolkit
@@ -46,7 +48,7 @@ def make_plan(wish: InstallWish, *, host: Host, settings: Settings, python: str)
     tags = index_tags(host, wish)
     pages, problem = (None, "")
     if tags:
-        pages, problem = (None, "offline") if settings.offline else read_index(tags, environ=settings.environ)
+        pages, problem = (None, "offline") if settings.offline else _read_index(tags, settings)
     facts = PlanFacts(
         provision_home=str(settings.provision_home),
         python=python,
@@ -57,6 +59,13 @@ def make_plan(wish: InstallWish, *, host: Host, settings: Settings, python: str)
         index_problem=problem,
     )
     return build_plan(host, wish, facts)
+
+
+def _read_index(tags: Sequence[str], settings: Settings) -> tuple[IndexPages | None, str]:
+    if not is_safe(settings.wheel_index):
+        said = "PROVISION_WHEEL_INDEX must be https, or http on this machine"
+        raise UsageError(said, code="bad-wheel-index", hint="unset PROVISION_WHEEL_INDEX")
+    return read_index(tags, environ=settings.environ, url=settings.wheel_index)
 
 
 def _with_named_toolkit(wish: InstallWish, host: Host, settings: Settings) -> tuple[InstallWish, Host]:
@@ -236,7 +245,7 @@ def _place(work: Work, environment: Environment, wheel: WheelFile, action: Actio
         environ=work.settings.environ,
     )
     try:
-        proof = _prove(work, made.plan, environment, stage, model)
+        proof = _proven(work, made.plan, environment, stage, model)
         write_provenance(
             stage,
             made.plan,
@@ -255,6 +264,15 @@ def _place(work: Work, environment: Environment, wheel: WheelFile, action: Actio
         shutil.rmtree(work.folder.root, ignore_errors=True)
     work.reporter(StepEnded(step="prove", status="done", summary="proven and installed", elapsed_s=time.monotonic() - started))
     return proof
+
+
+def _proven(work: Work, plan: BuildPlan, environment: Environment, stage: Stage, model: Path | None) -> Proof:
+    try:
+        return _prove(work, plan, environment, stage, model)
+    except BuildError:
+        # What did not prove right must not be handed out the next time.
+        forget_wheel(work.home / "wheels", work.key)
+        raise
 
 
 def _prove(work: Work, plan: BuildPlan, environment: Environment, stage: Stage, model: Path | None) -> Proof:

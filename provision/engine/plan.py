@@ -92,9 +92,17 @@ def index_tags(host: Host, wish: InstallWish) -> tuple[str, ...]:
     if wants_cuda:
         tags += wanted_tags(host, "cuda")
     if wish.source == "prebuilt" or cxx_of(host.tools) is None:
-        others: tuple[Backend, ...] = ("cpu", "metal", "vulkan", "rocm")
-        tags += [tag for one in others if wish.backend in ("auto", one) for tag in wanted_tags(host, one)]
+        tags += [tag for one in _other_backends(host, wish) for tag in wanted_tags(host, one)]
     return tuple(tags)
+
+
+def _other_backends(host: Host, wish: InstallWish) -> tuple[Backend, ...]:
+    """Backends besides CUDA that the plan may come to."""
+    if wish.backend != "auto":
+        return (wish.backend,) if wish.backend != "cuda" else ()
+    if host.system.os == "darwin":
+        return "metal", "cpu"
+    return ("cpu", "vulkan", "rocm") if any(gpu.visible for gpu in host.gpus) else ("cpu",)
 
 
 def platform_key(host: Host) -> str:
@@ -113,9 +121,10 @@ def _choose_backend(host: Host, wish: InstallWish, user: UserFlags, facts: PlanF
             )
         if wish.backend == "metal" and host.system.os != "darwin":
             raise MachineError("Metal exists on macOS only", code="no-metal", hint="provision install --auto")
-        if wish.backend == "vulkan" and (lacks := why_not_vulkan(host, facts.vulkan)):
+        builds = wish.source != "prebuilt"
+        if builds and wish.backend == "vulkan" and (lacks := why_not_vulkan(host, facts.vulkan)):
             raise MachineError(f"cannot build for Vulkan: {lacks.message}", code="vulkan-missing", hint=lacks.hint)
-        if wish.backend == "rocm" and host.tool("hipcc") is None:
+        if builds and wish.backend == "rocm" and host.tool("hipcc") is None:
             raise MachineError(
                 "cannot build for ROCm: no hipcc (ROCm 6.1 or newer)", code="rocm-missing", hint="provision install --vulkan"
             )

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html.parser import HTMLParser
-from urllib.parse import unquote, urljoin
+from urllib.parse import unquote, urljoin, urlsplit
 
 from provision.engine.types import Backend, InstallWish, PrebuiltChoice
 from provision.host.cuda_tables import (
@@ -41,18 +41,24 @@ IndexPages = Mapping[str, tuple[IndexFile, ...]]
 
 
 def parse_index_page(html: str, *, base_url: str) -> tuple[IndexFile, ...]:
-    """The wheels of one PEP 503 page. Links that are no wheels of llama-cpp-python, or not https, are left out."""
+    """The wheels of one PEP 503 page. Links that are no wheels of llama-cpp-python, or not safe, are left out."""
     reader = _Links()
     reader.feed(html)
     found = []
     for href in reader.hrefs:
         url, _, fragment = urljoin(base_url, href).partition("#")
         filename = unquote(url.rsplit("/", 1)[-1])
-        if _FILE.fullmatch(filename) is None or not url.startswith("https://"):
+        if _FILE.fullmatch(filename) is None or not is_safe(url):
             continue
         digest = fragment.removeprefix("sha256=") if re.fullmatch(r"sha256=[0-9a-f]{64}", fragment) else None
         found.append(IndexFile(filename=filename, url=url, sha256=digest))
     return tuple(found)
+
+
+def is_safe(url: str) -> bool:
+    """https, or http that does not leave this machine."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost"))
 
 
 def wanted_tags(host: Host, backend: Backend) -> tuple[str, ...]:

@@ -16,9 +16,9 @@ from email.parser import HeaderParser
 from pathlib import Path
 
 from provision.engine.environment import Environment
-from provision.engine.frontend import Frontend
+from provision.engine.frontend import Frontend, refuse_full_disk
 from provision.engine.transaction import Move, plan_move
-from provision.errors import BuildError, MachineError
+from provision.errors import BuildError
 from provision.processes import Finished, run
 
 PACKAGE = "llama_cpp"
@@ -245,9 +245,8 @@ def _install(
 ) -> None:
     command = frontend.install(environment.python, requirements, prefix=root, extra=extra)
     done = run(command, timeout_s=1800, env=environ)
+    refuse_full_disk(done, environment.prefix)
     if done.returncode != 0:
-        if "No space left on device" in done.stdout + done.stderr:
-            raise MachineError(f"the disk of {environment.prefix} is full", code="no-disk", hint=f"df -h {environment.prefix}")
         raise BuildError(
             f"{frontend.kind} could not prepare {', '.join(Path(item).name for item in requirements)}: {_last_words(done)}",
             code="staging-failed",

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from provision.engine.frontend import Frontend
+from provision.engine.frontend import Frontend, refuse_full_disk
 from provision.engine.types import ToolkitChoice
 from provision.errors import BuildError, MachineError
 from provision.events import Progress, ProgressEnded, Reporter, StepEnded, StepStarted
@@ -54,6 +54,7 @@ def ensure_toolkit(
     try:
         command = frontend.install_to(python, choice.packages, target=partial / "wheels")
         done = run(command, timeout_s=7200, env=environ)
+        refuse_full_disk(done, root.parent)
         if done.returncode != 0:
             words = [line for line in (done.stderr + done.stdout).splitlines() if "ERROR" in line or "error" in line]
             raise BuildError(

@@ -108,6 +108,12 @@ def _said_of(plan: BuildPlan) -> dict[str, object]:
     }
 
 
+def forget_wheel(folder: Path, key: str) -> None:
+    """Take a wheel out of the store: first what makes it findable, then the rest."""
+    (folder / key / _FACTS).unlink(missing_ok=True)
+    shutil.rmtree(folder / key, ignore_errors=True)
+
+
 def describe_wheel(path: Path) -> WheelFile:
     """Path, sha256 and size of a wheel."""
     return WheelFile(path=path, sha256=sha256_of(path), size_bytes=path.stat().st_size)

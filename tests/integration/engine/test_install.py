@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -33,6 +32,7 @@ from tests.support.engine_environment import (
 )
 from tests.support.engine_wheel import repack_engine
 from tests.support.hosts import linux
+from tests.support.small_disk import mounted
 from tests.support.tiny_model import write_tiny_model
 
 pytestmark = pytest.mark.integration
@@ -220,14 +220,9 @@ def test_a_home_that_cannot_be_written_is_named(bench: Bench) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 6 MiB; skipped where this user may not mount one."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("mounting a small file system is not allowed here")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    """A file system of 6 MiB."""
+    with mounted(tmp_path / "small", "size=6m") as folder:
+        yield folder
 
 
 def test_a_full_disk_under_the_environment_changes_nothing(bench: Bench, small_disk: Path) -> None:
@@ -307,14 +302,6 @@ def test_asking_again_compares_and_does_nothing_else(bench: Bench) -> None:
     assert fingerprint(bench.settings.provision_home / "wheels") == ours
     assert fingerprint(bench.environment) == theirs
     assert not list((bench.settings.provision_home).glob("builds/*"))
-
-
-def test_a_toolkit_that_is_none_is_named(bench: Bench) -> None:
-    wish = InstallWish(backend="cuda", toolkit=str(bench.root), cuda_archs=("89",), gpu_check=False, python=bench.python)
-    with pytest.raises(MachineError) as caught:
-        install(wish, host=HOST, settings=bench.settings)
-    assert caught.value.code == "no-cuda-toolkit"
-    assert "no CUDA toolkit there" in caught.value.message
 
 
 @pytest.mark.slow

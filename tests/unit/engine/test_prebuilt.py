@@ -121,6 +121,9 @@ def test_the_cpu_is_built_where_it_can_be_and_downloaded_where_not() -> None:
     bare = linux(tools=(CMAKE,))
     assert index_tags(bare, InstallWish()) != ()
     assert index_tags(linux(), InstallWish(backend="cpu")) == ()
+    assert index_tags(bare, InstallWish()) == ("cpu",)
+    assert index_tags(gpu_host((8, 9), (470, 57), tools=(CMAKE,)), InstallWish()) == ("cu118", "cpu", "vulkan", "rocm72")
+    assert index_tags(bare, InstallWish(backend="vulkan")) == ("vulkan",)
     plan = build_plan(bare, InstallWish(), facts)
     assert plan.prebuilt is not None
     assert plan.prebuilt.filename == "llama_cpp_python-0.3.36-py3-none-manylinux2014_x86_64.manylinux_2_17_x86_64.whl"
@@ -128,6 +131,15 @@ def test_the_cpu_is_built_where_it_can_be_and_downloaded_where_not() -> None:
     plan = build_plan(musl, InstallWish(), facts)
     assert plan.prebuilt is not None
     assert "musllinux" in plan.prebuilt.filename
+
+
+def test_a_prebuilt_vulkan_engine_needs_no_sdk() -> None:
+    pages = {"vulkan": PAGES["cpu"]}
+    facts = PlanFacts(provision_home="/p", python="py", environ={}, index=pages)
+    made = build_plan(linux(), InstallWish(backend="vulkan", source="prebuilt"), facts)
+    assert (made.source, made.backend) == ("prebuilt", "vulkan")
+    with pytest.raises(MachineError, match="cannot build for Vulkan"):
+        build_plan(linux(), InstallWish(backend="vulkan"), facts)
 
 
 def test_an_unread_index_is_said_with_its_reason() -> None:
