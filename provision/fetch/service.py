@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from provision.fetch.disk import disk_errors, free_bytes, require_space
 from provision.fetch.download import download
 from provision.fetch.fill import Means
 from provision.fetch.journal import Identity, replay
-from provision.fetch.layout import cache_home, local_home, ref_file
+from provision.fetch.layout import cache_home, local_home, ref_file, repo_folder
 from provision.fetch.limit import RateLimit
 from provision.fetch.partial import read_boot_id
 from provision.fetch.pieces import piece_size_for
@@ -28,6 +29,7 @@ from provision.fetch.types import MAX_CONNECTIONS, FetchedFile, FetchPlan, Fetch
 from provision.fetch.wire import Dialer, origin_of
 from provision.hub.http import Asker
 from provision.hub.listing import list_repo
+from provision.hub.offline import tree_text
 from provision.hub.resolve import resolve
 from provision.hub.types import Listing, Resolved
 from provision.hub.types import Source as Kind
@@ -73,6 +75,7 @@ def fetch(ref: RepoRef, wish: FetchWish, *, settings: Settings, reporter: Report
         done = _download_all(prepared, wish, settings, reporter, asker)
     if wish.local_dir is None and not offline:
         _write_refs(plan, settings)
+        _write_tree(prepared.listings[0], settings)
     return FetchResult(
         repo_id=plan.repo_id,
         revision=plan.revision,
@@ -256,3 +259,13 @@ def _write_refs(plan: FetchPlan, settings: Settings) -> None:
     if main is not None and not main.exists():
         with disk_errors(main):
             write_text(main, plan.commit)
+
+
+def _write_tree(listing: Listing, settings: Settings) -> None:
+    """What the commit holds, so that offline huggingface_hub 2.x and `provision verify` know what belongs there."""
+    text = tree_text(listing.files) if listing.source == "hf" else None
+    place = repo_folder(settings.hf_hub_cache, listing.repo_id) / "trees" / f"{listing.commit}.json"
+    # Only an addition: the files are here and named, so a full disk is no reason to fail now.
+    with contextlib.suppress(OSError):
+        if text is not None and not place.exists():
+            write_text(place, text)

@@ -103,25 +103,35 @@ def flock_works(lock: Path) -> bool:
 
 
 def point(home: FileHome) -> None:
-    """Make the snapshot's name lead to the blob: a relative symlink, or a copy where there are no symlinks."""
+    """Make the snapshot's name lead to the blob: a relative symlink, else a hard link, else a copy."""
     if home.pointer is None:
         return
     text = link_text(home.pointer, home.final)
     with contextlib.suppress(OSError):
         if os.readlink(home.pointer) == text:
             return
+    with contextlib.suppress(OSError):
+        if os.path.samefile(home.pointer, home.final) and not home.pointer.is_symlink():
+            return
     temporary = home.pointer.with_name(f".{home.pointer.name[:60]}.{os.getpid()}.provision-tmp")
     with disk_errors(home.pointer):
         home.pointer.parent.mkdir(parents=True, exist_ok=True)
         temporary.unlink(missing_ok=True)
         try:
-            try:
-                os.symlink(text, temporary)
-            except (OSError, NotImplementedError):
-                shutil.copyfile(home.final, temporary)
+            _link(home.final, text, temporary)
             os.replace(temporary, home.pointer)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _link(blob: Path, text: str, name: Path) -> None:
+    with contextlib.suppress(OSError, NotImplementedError):
+        os.symlink(text, name)
+        return
+    with contextlib.suppress(OSError, NotImplementedError):
+        os.link(blob, name)
+        return
+    shutil.copyfile(blob, name)
 
 
 def write_text(path: Path, text: str) -> None:

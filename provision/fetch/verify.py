@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +13,7 @@ from provision.events import Progress, ProgressEnded, Reporter, silent
 from provision.fetch.follower import hash_file
 from provision.fetch.layout import repo_folder
 from provision.fetch.store import Attested
+from provision.hub.offline import read_tree
 from provision.models import quants
 from provision.models.types import RepoFile, RepoRef
 from provision.settings import Settings
@@ -129,8 +130,10 @@ def _files_of(folder: Path, revision: str | None) -> list[tuple[str, Path, str]]
     """Path in the repository, path on disk, promised hash: of a revision, or of every snapshot; each blob once."""
     found: dict[str, tuple[str, Path, str]] = {}
     for snapshot in _snapshots(folder, revision):
-        for pointer, digest in _pointers(snapshot):
-            found.setdefault(digest, (pointer.relative_to(snapshot).as_posix(), pointer, digest))
+        for pointer, digest in _pointers(snapshot, read_tree(folder, snapshot.name)):
+            name = pointer.relative_to(snapshot).as_posix()
+            # A link is checked once however many revisions show it; a copy is a file of its own.
+            found.setdefault(digest if pointer.is_symlink() else f"{snapshot.name}/{name}", (name, pointer, digest))
     return sorted(found.values())
 
 
@@ -144,10 +147,15 @@ def _snapshots(folder: Path, revision: str | None) -> list[Path]:
     return [folder / "snapshots" / commit]
 
 
-def _pointers(snapshot: Path) -> Iterator[tuple[Path, str]]:
-    """Files of a snapshot with the hash their blob is named by; copies (where there are no symlinks) carry none."""
+def _pointers(snapshot: Path, tree: Mapping[str, RepoFile]) -> Iterator[tuple[Path, str]]:
+    """Files of a snapshot with the hash they must have: the name of the blob a symlink leads to, or what `trees/` tells of a
+    copy, as there is where symlinks are not possible. Of a copy that nobody described, nothing is known.
+    """
     for path in sorted(snapshot.rglob("*")):
         if path.is_symlink():
-            blob = path.readlink().name
-            if _DIGEST.fullmatch(blob):
-                yield path, blob
+            digest = path.readlink().name
+        else:
+            listed = tree.get(path.relative_to(snapshot).as_posix()) if path.is_file() else None
+            digest = (listed.sha256 or listed.git_sha1 or "") if listed else ""
+        if _DIGEST.fullmatch(digest):
+            yield path, digest

@@ -135,7 +135,7 @@ class Asker:
                 wait_s = _asked_wait_s(answer.headers) or wait_s
                 if wait_s > _LONGEST_WAIT_S:
                     return answer
-            self._reporter(Note(level="warning", message=f"{trouble.message}; asking again in {wait_s:.0f} s"))
+            self._reporter(Note(level="warning", message=f"{trouble.message}; asking again in {wait_s:.1f} s"))
             self._sleep(wait_s)
         raise AssertionError("the last try returns or raises")
 

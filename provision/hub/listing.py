@@ -147,6 +147,7 @@ class _HubListing:
             size_bytes=size if isinstance(size, int) and size >= 0 else None,
             sha256=_hex(linked.get("oid"), _SHA256),
             git_sha1=None if linked else _hex(entry.get("oid"), _COMMIT),
+            git_oid=_hex(entry.get("oid"), _COMMIT),
             xet_hash=xet if isinstance(xet, str) else None,
         )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from provision.errors import NotFoundError
@@ -37,7 +37,7 @@ def cached_listing(ref: RepoRef, *, settings: Settings) -> Listing:
             code="not-in-cache",
             hint=f"HF_HUB_OFFLINE=0 provision fetch {ref.repo_id}",
         )
-    known = _tree_file(folder / "trees" / f"{commit}.json")
+    known = read_tree(folder, commit)
     files = tuple(known.get(file.path, file) for file in _snapshot_files(folder / "snapshots" / commit))
     return Listing(
         repo_id=ref.repo_id,
@@ -84,10 +84,10 @@ def _snapshot_files(snapshot: Path) -> Iterator[RepoFile]:
             )
 
 
-def _tree_file(path: Path) -> dict[str, RepoFile]:
+def read_tree(folder: Path, commit: str) -> dict[str, RepoFile]:
     """`trees/<commit>.json`; empty when it is missing or not understood, for it is only ever an addition."""
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
+        said = json.loads((folder / "trees" / f"{commit}.json").read_text(encoding="utf-8"))
         entries = said["files"] if said["format_version"] == 1 else {}
         return {
             name: RepoFile(
@@ -95,9 +95,27 @@ def _tree_file(path: Path) -> dict[str, RepoFile]:
                 size_bytes=int(entry.get("lfs_size") or entry["size"]),
                 sha256=entry.get("lfs_sha256"),
                 git_sha1=None if entry.get("lfs_sha256") else entry.get("blob_id"),
+                git_oid=entry.get("blob_id"),
                 xet_hash=entry.get("xet_hash"),
             )
             for name, entry in entries.items()
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
+
+
+def tree_text(files: Iterable[RepoFile]) -> str | None:
+    """What `trees/<commit>.json` says of all `files` of a commit, as huggingface_hub 2.4.0 writes it (_tree_cache.py).
+
+    None when a server told less of them than belongs there.
+    """
+    entries: dict[str, dict[str, object]] = {}
+    for file in sorted(files, key=lambda one: one.path):
+        if file.size_bytes is None or file.git_oid is None:
+            return None
+        entries[file.path] = {"size": file.size_bytes, "blob_id": file.git_oid}
+        if file.sha256 is not None:
+            entries[file.path] |= {"lfs_sha256": file.sha256, "lfs_size": file.size_bytes}
+        if file.xet_hash is not None and _SHA256.fullmatch(file.xet_hash):
+            entries[file.path]["xet_hash"] = file.xet_hash
+    return json.dumps({"format_version": 1, "files": entries}, indent=1)

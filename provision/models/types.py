@@ -41,6 +41,9 @@ class RepoFile:
     sha256: str | None = None
     """Lower-case hex of an LFS object; None for small files kept in git."""
     git_sha1: str | None = None
+    """git's hash of the content of a small file kept in git; None for an LFS object."""
+    git_oid: str | None = None
+    """What git itself stores under this name: for an LFS object, the hash of its pointer."""
     xet_hash: str | None = None
 
 

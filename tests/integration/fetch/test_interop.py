@@ -113,16 +113,53 @@ def test_modes_follow_the_umask_like_everybodys(hub: RunningHub, tmp_path: Path)
     assert modes(ours) == modes(theirs)
 
 
-def test_llama_cpp_python_loads_it_offline_by_repository_name(hub: RunningHub, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_the_tree_of_a_commit_is_written_as_the_official_client_writes_it(hub: RunningHub, tmp_path: Path) -> None:
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    snapshot = "import huggingface_hub as h; print(h.snapshot_download('org/tiny-GGUF'))"
+    python(snapshot, theirs, HF_ENDPOINT=hub.url, HF_HUB_DISABLE_XET="1")
+    provision("fetch", f"{REPO}:Q8_0", home=ours, HF_ENDPOINT=hub.url)
+    written = [next((home / ".cache/huggingface/hub").rglob("trees/*.json")) for home in (theirs, ours)]
+    assert written[0].name == written[1].name
+    assert json.loads(written[0].read_text()) == json.loads(written[1].read_text())
+    # So it notices offline that only one quant of the repository is here.
+    env = private_environ(ours, HF_HUB_OFFLINE="1")
+    asked = subprocess.run([sys.executable, "-c", snapshot], env=env, capture_output=True, timeout=120)
+    assert b"IncompleteSnapshotError" in asked.stderr
+
+
+@pytest.mark.slow
+def test_a_cache_without_symlinks_serves_and_is_verified(hub: RunningHub, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(
+        "import os\ndef refuse(*words, **options):\n    raise OSError(1, 'no links here')\nos.symlink = os.link = refuse\n"
+    )
+    ran = provision("fetch", REPO, "--include", "*", "--json", home=tmp_path, HF_ENDPOINT=hub.url, PYTHONPATH=str(site))
+    assert ran.exit_code == 0, ran.stderr
+    paths = {file["path"]: Path(file["local_path"]) for file in ran.data["files"]}
+    assert {name: path.read_bytes() for name, path in paths.items()} == FILES
+    assert not any(path.is_symlink() for path in paths.values())
+    assert provision("verify", REPO, home=tmp_path).exit_code == 0
+    paths["tiny-Q8_0.gguf"].write_bytes(MODEL[:-1] + b"?")
+    ran = provision("verify", REPO, "--json", home=tmp_path)
+    assert ran.exit_code == 8
+    assert [file["path"] for file in ran.data["files"] if file["status"] == "damaged"] == ["tiny-Q8_0.gguf"]
+
+
+def demo_bytes() -> bytes:
     pytest.importorskip("llama_cpp", reason="the engine is not installed in this environment")
     from provision.errors import NotFoundError
     from provision.smoke.demo import demo_model_path
 
     try:
-        demo = demo_model_path().read_bytes()
+        return demo_model_path().read_bytes()
     except NotFoundError as error:
         pytest.skip(error.message)
-    hub.add(repo("org/demo-GGUF", {"demo-Q8_0.gguf": demo}))
+
+
+def test_llama_cpp_python_loads_it_by_repository_name(hub: RunningHub, tmp_path: Path) -> None:
+    hub.add(repo("org/demo-GGUF", {"demo-Q8_0.gguf": demo_bytes()}))
     ran = provision("fetch", "org/demo-GGUF:Q8_0", "--json", home=tmp_path, HF_ENDPOINT=hub.url)
     assert ran.exit_code == 0, ran.stderr
     load = (
@@ -130,7 +167,16 @@ def test_llama_cpp_python_loads_it_offline_by_repository_name(hub: RunningHub, t
         "llm = Llama.from_pretrained('org/demo-GGUF', filename='demo-Q8_0.gguf', n_ctx=64, verbose=False)\n"
         "print(llm.n_vocab() > 0)"
     )
-    # from_pretrained lists the repository first, which has no offline form, so the hub answers that; the bytes are ours.
+    # from_pretrained lists the repository first, so the hub answers that; the bytes are ours.
     sent = hub.log.body_bytes()
     assert python(load, tmp_path, HF_ENDPOINT=hub.url) == "True"
     assert hub.log.body_bytes() == sent
+    # Without a network from_pretrained itself cannot work (0.3.36: HfFileSystem has no offline form); its two halves do.
+    offline = (
+        "from llama_cpp import Llama; from huggingface_hub import hf_hub_download\n"
+        "llm = Llama(hf_hub_download('org/demo-GGUF', 'demo-Q8_0.gguf'), n_ctx=64, verbose=False)\n"
+        "print(llm.n_vocab() > 0)"
+    )
+    asked = len(hub.log.all())
+    assert python(offline, tmp_path, HF_HUB_OFFLINE="1") == "True"
+    assert len(hub.log.all()) == asked
