@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -241,10 +242,12 @@ def _by_hash(listing: Listing, file: RepoFile) -> RepoFile | None:
 def _resolved(listing: Listing, file: RepoFile, settings: Settings, asker: Asker) -> Resolved:
     resolved = resolve(listing, file, settings=settings, asker=asker)
     if resolved.xet_only:
+        command = ["hf", "download", listing.repo_id, file.path, "--revision", listing.commit]
         raise TransferError(
-            f"{file.path} is offered through Xet storage only, which provision does not speak",
+            f"{origin_of(listing.endpoint)} offers {file.path} through Xet storage only, which provision does not speak",
             code="xet-only",
-            hint=f"pip install -U huggingface_hub hf_xet && hf download {listing.repo_id} {file.path}",
+            # Into the same cache, unverified; hence the second command.
+            hint=f"{shlex.join(command)} && provision verify {listing.repo_id}",
         )
     return resolved
 

@@ -169,6 +169,32 @@ def test_a_cdn_that_sends_us_to_a_stranger_tells_it_no_secret(hub: RunningHub, m
         assert "secret" not in str(request.headers)
 
 
+def test_a_hub_that_offers_xet_alone_is_named_with_the_way_out(hub: RunningHub, settings: Settings) -> None:
+    hub.inject(Fault(kind=Kind.XET_ONLY, where="resolve", times=None))
+    began = time.monotonic()
+    with pytest.raises(TransferError) as caught:
+        get(settings, patience_s=60.0)
+    assert time.monotonic() - began < 10
+    assert caught.value.code == "xet-only"
+    assert hub.url in caught.value.message
+    assert f"hf download {REF} tiny-Q8_0.gguf --revision {hub.repos[REF].head} && provision verify" in caught.value.hint
+    assert hub.log.all(face="cdn") == []
+
+
+def test_beside_a_hub_that_offers_xet_alone_a_mirror_delivers(hub: RunningHub, mirror: RunningHub, settings: Settings) -> None:
+    hub.inject(Fault(kind=Kind.XET_ONLY, where="resolve", times=None))
+    done = get(settings, endpoints=(hub.url, mirror.url))
+    assert model_of(done) == BYTES
+    assert set(done.files[0].sources) == {mirror.url}
+
+
+def test_a_repository_in_xet_storage_is_read_through_its_plain_address(hub: RunningHub, settings: Settings) -> None:
+    tree = hub.repos[REF].commits[hub.repos[REF].head]
+    tree["tiny-Q8_0.gguf"] = replace(tree["tiny-Q8_0.gguf"], xet_hash="7d" * 32)
+    assert model_of(get(settings)) == BYTES
+    assert not [one for one in hub.log.all() if "xet" in one.target]
+
+
 def test_small_files_of_every_habit(hub: RunningHub, settings: Settings) -> None:
     hub.inject(Fault(kind=Kind.RELATIVE_REDIRECT, where="resolve", path="README.md", times=None))
     done = get(settings, REF, include=("*.md", "*.txt"))

@@ -243,10 +243,14 @@ class HubFace(Handler):
             return
         if not self.fault(Kind.NO_LINKED):
             headers |= {"X-Linked-Size": str(file.content.size_bytes), "X-Linked-ETag": f'"{etag}"'}
-        if file.xet_hash:
-            headers["X-Xet-Hash"] = file.xet_hash
+        xet_only = self.fault(Kind.XET_ONLY)
+        if file.xet_hash or xet_only:
+            headers["X-Xet-Hash"] = file.xet_hash or hashlib.blake2s(file.path.encode()).hexdigest()
             headers["Link"] = f'<{self.server.url}/api/models/{repo.repo_id}/xet-read-token/{commit}>; rel="xet-auth"'
-        self.send_redirect(self.server.world.signed(repo, file), headers={"Accept-Ranges": "bytes", **headers})
+        if xet_only:
+            self.send_whole(b"", headers=headers)
+        else:
+            self.send_redirect(self.server.world.signed(repo, file), headers={"Accept-Ranges": "bytes", **headers})
 
 
 class CdnFace(Handler):

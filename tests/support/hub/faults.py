@@ -40,6 +40,8 @@ class Kind(StrEnum):
     """302 to `text` (a URL; {path} becomes the path and query asked for)."""
     RELATIVE_REDIRECT = "relative-redirect"
     """307 to a path of the same host that serves the file (small files)."""
+    XET_ONLY = "xet-only"
+    """A Xet hash and no address: an empty 200 where the Hub redirects to plain bytes."""
     GZIP = "gzip"
     """Content-Encoding: gzip of the whole file, as a CDN does that was allowed to compress."""
     HEAD_REFUSED = "head-refused"
