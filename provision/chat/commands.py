@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,9 +12,9 @@ from pathlib import Path
 from provision.chat.conversation import Conversation
 from provision.chat.overflow import POLICIES
 from provision.chat.slash import THINK_MODES, Command, change_sampling, help_text
-from provision.chat.storage import Keeper, load_transcript, save_transcript
-from provision.chat.types import Turn
-from provision.errors import UsageError
+from provision.chat.storage import Keeper, load_transcript, read_at_most
+from provision.chat.types import Message, Turn
+from provision.errors import ProvisionError, UsageError
 
 _LARGEST_FILE_BYTES = 1024 * 1024
 
@@ -117,33 +120,63 @@ def _clear(desk: Desk, argument: str) -> str:
 
 
 def _save(desk: Desk, argument: str) -> str:
-    path = Path(argument).expanduser() if argument else desk.keeper.path
+    path = _path(argument) if argument else desk.keeper.path
     if path is None:
         raise UsageError("no file to save to", code="not-saved", hint="/save FILE")
-    save_transcript(path, desk.conversation.messages, desk.keeper.format)
-    desk.keeper.path = path
+    if path != desk.keeper.path:
+        desk.keeper.keep_in(path)
+    desk.keeper(desk.conversation.messages)
     return f"saved to {path}, and again after every turn"
 
 
 def _load(desk: Desk, argument: str) -> str:
     if not argument:
         raise UsageError("/load takes a file", code="no-transcript", hint="/load FILE")
-    transcript = load_transcript(Path(argument).expanduser())
+    path = _path(argument)
+    transcript = load_transcript(path)
+    notes = list(transcript.notes)
+    before = desk.keeper.path
+    if before is not None and not (before.exists() and before.samefile(path)):
+        notes.append(f"{before} stays as it is; /save FILE keeps this conversation")
+        desk.keeper.keep_in(None)
     desk.conversation.replace_messages(transcript.messages)
-    return "\n".join([f"{len(transcript.messages)} messages loaded", *transcript.notes])
+    return "\n".join([f"{len(transcript.messages)} messages loaded", *notes])
 
 
 def _read(desk: Desk, argument: str) -> str:
-    path = Path(argument).expanduser()
+    if not argument:
+        raise UsageError("/read takes a file", code="unreadable-file", hint="/read FILE")
+    if argument == "-":
+        dropped, desk.attached = len(desk.attached), []
+        return f"{dropped} file{'s' if dropped != 1 else ''} taken away again" if dropped else "no file was waiting"
+    path = _path(argument)
     try:
-        if path.stat().st_size > _LARGEST_FILE_BYTES:
+        data = read_at_most(path, _LARGEST_FILE_BYTES)
+        if data is None:
             raise UsageError(f"{path} is larger than 1 MiB", code="unreadable-file", hint="/read a smaller part of it")
-        text = path.read_bytes().decode()
+        text = data.decode()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise UsageError(f"cannot read {path}: {why}", code="unreadable-file", hint="/read FILE") from None
     desk.attached.append(f"{path.name}:\n```\n{text.rstrip()}\n```")
-    return f"{path.name} goes in front of your next message ({len(text)} characters)"
+    talk = desk.conversation
+    try:
+        tokens, n_ctx = talk.engine.count((Message(role="user", content=text),)), talk.engine.loaded.n_ctx
+    except ProvisionError:
+        return f"{path.name} goes in front of your next message ({len(text)} characters)"
+    room = f", more than the context of {n_ctx}: /read - takes it away again" if tokens >= n_ctx else ""
+    return f"{path.name} goes in front of your next message ({len(text)} characters, {tokens} tokens{room})"
+
+
+def _path(argument: str) -> Path:
+    """A path as typed, or as terminals write one that was dragged in: in quotes, or with backslashes before its blanks."""
+    plain = Path(argument).expanduser()
+    if not plain.exists() and re.search(r"['\"\\]", argument):
+        with contextlib.suppress(ValueError):
+            words = shlex.split(argument)
+            if len(words) == 1:
+                return Path(words[0]).expanduser()
+    return plain
 
 
 def _stats(desk: Desk, argument: str) -> str:

@@ -20,7 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "clear": ("", "forget the conversation, keep the system message"),
     "save": ("[FILE]", "save now, and after every turn from now on"),
     "load": ("FILE", "go on from a transcript"),
-    "read": ("FILE", "put a text file in front of the next message"),
+    "read": ("FILE|-", "put a text file in front of the next message; - takes it away again"),
     "stats": ("", "tokens and speed of the last turn"),
     "think": ("show|fold|hide", "what to do with the model's reasoning"),
     "ctx": ("[N]", "how full the context is; with N, load the model again with n_ctx N"),

@@ -108,6 +108,8 @@ def _talk(wish: Wish, session: Session, *, as_json: bool, as_lines: bool) -> Spo
         prompt = _prompt_from_stdin()
     if prompt is None:
         return _interactive(wish, session)
+    if not prompt.strip():
+        raise UsageError("the prompt is empty", code="no-prompt", hint="give --prompt TEXT, or leave it out to talk")
     return _once(wish, session, prompt, as_json=as_json, as_lines=as_lines)
 
 

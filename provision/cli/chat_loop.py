@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from provision.chat.commands import Desk, execute
 from provision.chat.interrupts import interrupts_stop
 from provision.chat.slash import Command, completions, parse_line
+from provision.chat.terminal import strip_terminal_escapes
 from provision.cli.chat_voice import HumanVoice, speak
 from provision.errors import ProvisionError
 
@@ -47,7 +48,7 @@ def _take(line: str, desk: Desk, voice: HumanVoice) -> None:
         if isinstance(parsed, Command):
             said = execute(parsed, desk)
             if said:
-                sys.stderr.write(said + "\n")
+                sys.stderr.write(strip_terminal_escapes(said) + "\n")
             voice.think = desk.think
             if desk.regenerate:
                 desk.regenerate = False
@@ -55,7 +56,8 @@ def _take(line: str, desk: Desk, voice: HumanVoice) -> None:
         else:
             _turn(desk, voice, question=parsed)
     except ProvisionError as error:
-        sys.stderr.write(f"error: {error.message}\n" + (f"  → {error.hint}\n" if error.hint else ""))
+        said = f"error: {error.message}\n" + (f"  → {error.hint}\n" if error.hint else "")
+        sys.stderr.write(strip_terminal_escapes(said))
 
 
 def _turn(desk: Desk, voice: HumanVoice, *, question: str | None) -> None:

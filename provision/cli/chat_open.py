@@ -47,6 +47,10 @@ def open_conversation(wish: Wish, session: Session) -> tuple[Conversation, Keepe
 def _open(wish: Wish, session: Session, spawned: ModelProcess) -> tuple[Conversation, Keeper, tuple[str, ...]]:
     template = read_template(wish.template)
     transcript = _read_transcript(wish)
+    keeper = Keeper(format=cast("Format", wish.save_as or transcript.format))
+    if wish.history is None and wish.save_as is None:
+        keeper.format = "list"
+    keeper.keep_in(wish.history or wish.output)
     target = resolve(wish, session)
     chat = target.recipe.chat if target.recipe is not None else None
     own = (Marker(open=chat.reasoning.open, close=chat.reasoning.close),) if chat and chat.reasoning else ()
@@ -68,9 +72,6 @@ def _open(wish: Wish, session: Session, spawned: ModelProcess) -> tuple[Conversa
         engine.load(wanted, reporter=session.reporter)
         return _with_template(engine)
 
-    keeper = Keeper(path=wish.history or wish.output, format=cast("Format", wish.save_as or transcript.format))
-    if wish.history is None and wish.save_as is None:
-        keeper.format = "list"
     talk = Conversation(
         start=start,
         messages=_with_system(transcript.messages, wish.system if wish.system is not None else (chat.system if chat else None)),

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from typing import Any, Protocol, TextIO
 
-from provision.chat.terminal import TerminalFilter
+from provision.chat.terminal import TerminalFilter, strip_terminal_escapes
 from provision.chat.types import Notice, PromptRead, Said, Turn, TurnEvent, TurnStarted
 from provision.errors import ProvisionError
 from provision.result import json_text
@@ -61,7 +61,7 @@ class HumanVoice:
         """One sentence beside the conversation."""
         self._clear_status()
         mark, end = (_YELLOW, _PLAIN) if self._color and self._aside.isatty() else ("", "")
-        self._aside.write(f"{mark}· {message}{end}\n")
+        self._aside.write(f"{mark}· {strip_terminal_escapes(message)}{end}\n")
         self._aside.flush()
 
     def _status(self, text: str) -> None:

@@ -131,7 +131,10 @@ def _speak_failure(result: Result, *, json_wanted: bool) -> int:
 
 
 def _print_errors(result: Result) -> None:
+    # Messages repeat names from servers, archives and model files, which nobody has vouched for.
+    from provision.chat.terminal import strip_terminal_escapes
+
     for item in result.errors:
-        sys.stderr.write(f"error: {item.message}\n")
+        sys.stderr.write(f"error: {strip_terminal_escapes(item.message)}\n")
         if item.hint:
-            sys.stderr.write(f"  → {item.hint}\n")
+            sys.stderr.write(f"  → {strip_terminal_escapes(item.hint)}\n")

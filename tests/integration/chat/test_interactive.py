@@ -141,6 +141,23 @@ def test_commands(scripted_model: "ScriptedModel", tmp_path: Path) -> None:
         person.expect("perhaps /clear")
         person.line("/load nowhere.json")
         person.expect("does not exist")
+        person.line("/read /dev/zero")
+        person.expect("larger than 1 MiB")
+        person.line(f"/read '{notes}'")
+        person.expect(r"10 characters, \d+ tokens")
+        person.line("/read -")
+        person.expect("1 file taken away again")
+        person.line(f"/save {notes}")
+        person.expect("holds no transcript, so it is left alone")
+        other = tmp_path / "other.json"
+        hostile = "Be\x1b]0;title\x07 long.\x1b[31m"
+        other.write_text(json.dumps([{"role": "system", "content": hostile}]))
+        person.line(f"/load {other}")
+        person.expect("later.json stays as it is")
+        person.line("/system")
+        person.expect("Be long.")
+        assert "\x1b]0;" not in person.raw
+        assert roles(file) == [("system", "Be short.")]
         person.send("/thi\t")
         person.expect("/think")
         person.line(" show")

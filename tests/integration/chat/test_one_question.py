@@ -104,6 +104,15 @@ def test_a_damaged_file_says_why_it_does_not_load(scripted_model: "ScriptedModel
     assert (ran.exit_code, ran.envelope["errors"][0]["code"]) == (8, "gguf-truncated")
 
 
+@pytest.mark.parametrize("place", ["none/talk.json", "."])
+def test_a_place_that_cannot_be_saved_to_is_refused_before_the_model_is_loaded(
+    place: str, scripted_model: "ScriptedModel", tmp_path: Path
+) -> None:
+    ran = provision("chat", scripted_model(GREETING), "-o", tmp_path / place, "--prompt", "hi", "--json", home=tmp_path)
+    assert (ran.exit_code, ran.envelope["errors"][0]["code"]) == (2, "not-saved")
+    assert ran.data == {}
+
+
 def test_history_in_and_out(scripted_model: "ScriptedModel", tmp_path: Path) -> None:
     model, file = scripted_model(GREETING), tmp_path / "talk.json"
     for question in ("one", "two"):

@@ -68,6 +68,45 @@ def test_a_byte_order_mark_is_no_content(tmp_path: Path) -> None:
 def test_a_keeper_without_a_path_keeps_nothing(tmp_path: Path) -> None:
     keeper = Keeper()
     keeper(TALK)
-    keeper.path = tmp_path / "x.json"
+    keeper.keep_in(tmp_path / "x.json")
     keeper(TALK)
-    assert load_transcript(keeper.path).messages == TALK
+    keeper((*TALK, *TALK))
+    assert load_transcript(tmp_path / "x.json").messages == (*TALK, *TALK)
+
+
+def test_two_conversations_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "talk.json"
+    first, second = Keeper(), Keeper()
+    first.keep_in(path)
+    second.keep_in(path)
+    first(TALK)
+    with pytest.raises(UsageError, match="changed by another program") as caught:
+        second((Message(role="user", content="other"),))
+    assert (caught.value.code, caught.value.hint) == ("not-saved", "/save OTHER-FILE keeps it")
+    assert load_transcript(path).messages == TALK
+    second.keep_in(tmp_path / "other.json")
+    second(TALK)
+    path.unlink()
+    first(TALK)
+    assert load_transcript(path).messages == TALK, "a file that was taken away is written again"
+
+
+def test_a_place_that_cannot_take_a_transcript_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    notes, pipe = tmp_path / "notes.txt", tmp_path / "pipe"
+    notes.write_text("my notes")
+    os.mkfifo(pipe)
+    (tmp_path / "empty.json").touch()
+    for place, why in (
+        (notes, "holds no transcript"),
+        (tmp_path, "no plain file"),
+        (pipe, "no plain file"),
+        (Path("/dev/null"), "no plain file"),
+        (tmp_path / "none" / "x.json", "there is no folder"),
+    ):
+        with pytest.raises(UsageError, match=why) as caught:
+            Keeper().keep_in(place)
+        assert caught.value.code == "not-saved"
+    with pytest.raises(UsageError, match="no plain file"):
+        save_transcript(pipe, TALK)
+    assert notes.read_text() == "my notes"
+    Keeper().keep_in(tmp_path / "empty.json")
