@@ -80,6 +80,13 @@ def test_a_hanging_driver_costs_its_time_limit_and_nothing_more(fake_nvml: Scena
     assert answer.trouble == "NVML did not answer in 1 s; the driver hangs"
 
 
+def test_behind_a_hanging_driver_the_other_sources_are_asked_and_the_hang_is_said(fake_nvml: Scenario) -> None:
+    facts = probe_gpus(Reader(environ=fake_nvml("hang")), Memory(), timeout_s=1.0)
+    assert "NVML did not answer in 1 s; the driver hangs" in facts.notes
+    assert facts.driver is not None
+    assert facts.driver.problem is not None
+
+
 def test_a_crashing_driver_is_a_value(fake_nvml: Scenario) -> None:
     assert ask(fake_nvml("crash")).trouble == "NVML died of SIGABRT"
 
