@@ -48,6 +48,7 @@ def planned(host: Host, wish: InstallWish) -> dict[str, Any]:
         "toolkit": toolkit,
         "runtime_packages": list(plan.runtime_packages),
         "build_requires": list(plan.build_requires),
+        "files": dict(plan.files),
         **data,
     }
 

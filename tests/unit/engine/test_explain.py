@@ -74,11 +74,30 @@ EXAMPLES = {
     "network": "NewConnectionError: Failed to establish a new connection: [Errno -3] Temporary failure in name resolution",
     "assembler-avx": "/tmp/ccabc.s:120: Error: no such instruction: `vpdpbusd %ymm0,%ymm1,%ymm2'",
     "gcc-old": "common.cpp:10:10: fatal error: 'charconv' file not found",
+    "nvcc-ancient": "nvcc fatal   : Unknown option 'Wall'",
+    "parameter-packs": "/usr/include/c++/11/bits/std_function.h:435:145: error: parameter packs not expanded with '...':",
+    "native-mismatch": "error: inlining failed in call to 'always_inline' 'vdotq_s32': target specific option mismatch",
+    "openssl-link": "server.cpp: undefined reference to `httplib::SSLServer::SSLServer(char const*, char const*)'",
+    "curl-missing": "-- Could NOT find CURL (missing: CURL_LIBRARY CURL_INCLUDE_DIR)",
+    "cmake-4": "Compatibility with CMake < 3.5 has been removed from CMake.",
+    "glslc-missing": "sh: 1: Vulkan_GLSLC_EXECUTABLE-NOTFOUND: not found",
+    "hip-compiler": "-- The HIP compiler identification is unknown",
+    "metal-compiler": "FAILED: bin/default.metallib /var/folders/4s/build/bin/default.metallib",
+    "metal-header": "MTLLibraryErrorDomain Code=3 program_source:3:10: fatal error: 'ggml-common.h' file not found",
+    "no-build-backend": "ModuleNotFoundError: No module named 'scikit_build_core'",
+    "requires-python": "ERROR: Package 'llama-cpp-python' requires a different Python: 3.7.17 not in '>=3.8'",
+    "site-packages-denied": "PermissionError: [Errno 13] Permission denied: '/usr/lib/python3/dist-packages/llama_cpp'",
+    "engine-absent": "ModuleNotFoundError: No module named 'llama_cpp'",
+    "libgomp-missing": "Failed to load shared library 'libllama.so': libgomp.so.1: cannot open shared object file",
+    "engine-parts": "Failed to load shared library 'libllama.so': libggml.so: cannot open shared object file",
+    "rocblas-kernels": "rocBLAS error: Cannot read rocblas/library/TensileLibrary.dat: No such file for GPU arch : gfx1036",
+    "cublas-start": "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED",
+    "unknown-architecture": "llama_model_load: error loading model architecture: unknown model architecture: 'llama4'",
 }
 
 
 def test_the_table_is_complete() -> None:
-    assert len(signatures()) >= 50
+    assert len(signatures()) >= 80
     assert {one.id for one in signatures()} == set(EXAMPLES)
     assert all(one.sources and one.cause.endswith(".") and one.remedy for one in signatures())
 
@@ -88,6 +107,21 @@ def test_a_line_that_was_really_seen_is_recognised(name: str) -> None:
     found = explain(f"-- Detecting C compiler ABI info - done\n  {EXAMPLES[name]}\n  ninja: build stopped")
     assert name in {one.signature.id for one in found}
     assert all(one.line in (1, 2) for one in found)
+
+
+@pytest.mark.parametrize(
+    ("seen", "name"),
+    [
+        ("[build] Killed\n[build] [27/230] Building CUDA object a.cu.o", "oom"),
+        ("[build] FAILED: [code=137] ggml/src/ggml-cuda/CMakeFiles/ggml-cuda.dir/fattn.cu.o", "oom"),
+        ("nvcc fatal   : Value 'native' is not defined for option 'gpu-architecture'", "unsupported-gpu-arch"),
+        ("-- The CXX compiler identification is unknown", "no-c-compiler"),
+        ("ggml_init_cublas: no CUDA devices found, CUDA will be disabled", "no-device"),
+        ("urllib3.exceptions.ReadTimeoutError: HTTPSConnectionPool(host='files', port=443): Read timed out.", "network"),
+    ],
+)
+def test_other_words_for_the_same_failure(seen: str, name: str) -> None:
+    assert name in {one.signature.id for one in explain(seen)}
 
 
 def test_a_message_broken_in_two_lines_is_recognised_where_it_begins() -> None:
