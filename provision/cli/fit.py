@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 
 def fit(
-    target: Annotated[str, typer.Argument(help="A GGUF file, the https URL of one, or org/repo[:QUANT].", show_default=False)],
+    target: Annotated[str, typer.Argument(help="A GGUF file, the https URL of one, org/repo[:QUANT], or a recipe.")],
     quant: Annotated[str | None, typer.Option(help="Take this quant instead of the recommended one.")] = None,
     ctx: Annotated[int | None, typer.Option(min=1, help="Tokens of context; chosen when left out.")] = None,
     vram: Annotated[
@@ -35,7 +35,12 @@ def fit(
     ram: Annotated[str | None, typer.Option(metavar="SIZE", help="Main memory instead of this machine's.")] = None,
     kv_type: Annotated[str | None, typer.Option(metavar="f16|q8_0|q4_0", help="Type of the KV cache.")] = None,
     parallel: Annotated[int, typer.Option(min=1, max=256, help="Sequences at a time, each with the whole context.")] = 1,
-    policy: Annotated[str, typer.Option(metavar="quality|balanced|speed", help="What a better quant is.")] = "balanced",
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            metavar="quality|balanced|speed", help="What a better quant is; default: as the recipe says, or balanced."
+        ),
+    ] = None,
     estimator: Annotated[
         str, typer.Option(metavar="auto|engine|analytic", help="Ask the installed engine, or compute in pure Python.")
     ] = "auto",
@@ -48,21 +53,29 @@ def fit(
         _check(name, value)
     session = open_session(json=json, progress=progress)
     wish = _wish(quant, ctx, vram, ram, kv_type, parallel, policy, estimator)
-    return _run(session, target, wish, explain=explain)
+    return _run(session, target, wish, policy_given=policy is not None, explain=explain)
 
 
-def _run(session: Session, target: str, wish: FitWish, *, explain: bool) -> Spoken:
+def _run(session: Session, target: str, wish: FitWish, *, policy_given: bool, explain: bool) -> Spoken:
     import sys
     from functools import partial
     from pathlib import Path
 
     from provision.cli.fit_view import render
     from provision.errors import DoesNotFitError
-    from provision.fit.service import fit as run_fit
+    from provision.recipes.fitting import fit_target
     from provision.result import ErrorItem, Result
 
     host = _host(session, wish)
-    found = run_fit(target, wish, host=host, settings=session.settings, reporter=session.reporter, python=Path(sys.executable))
+    found = fit_target(
+        target,
+        wish,
+        policy_given=policy_given,
+        host=host,
+        settings=session.settings,
+        reporter=session.reporter,
+        python=Path(sys.executable),
+    )
     data = found.to_data()
     if found.chosen is None:
         item = ErrorItem(code="does-not-fit", message=found.refusal, hint=found.way_out)
@@ -96,7 +109,7 @@ def _wish(quant: str | None, ctx: int | None, vram: str | None, ram: str | None,
         ram=parse_size(ram) if ram is not None else None,
         kv_type=kv_type,
         parallel=parallel,
-        policy=policy,
+        policy=policy or "balanced",
         estimator=estimator,
     )
 

@@ -16,6 +16,7 @@ import pytest
 
 from tests.integration.recipes.conftest import REPO, Machine
 from tests.support.commands import private_environ
+from tests.support.demo_variants import write_variant
 from tests.support.hub import Fault, Kind, start_hub
 
 pytestmark = pytest.mark.integration
@@ -66,6 +67,21 @@ def test_a_repository_of_a_hub_is_fetched_verified_and_kept(machine: Machine, hu
     assert statuses(first)["fetch"] == "done"
     assert statuses(again)["fetch"] == "kept"
     assert first["data"]["model"]["quant"] == "Q8_0"
+
+
+def test_fit_takes_a_recipe_and_keeps_to_its_variants(machine: Machine, hub_root: Path, tmp_path: Path) -> None:
+    write_variant(tmp_path, "Q4_0").rename(hub_root / REPO / "demo-Q4_0.gguf")
+    recipe = tmp_path / "small.toml"
+    recipe.write_text(
+        f'name = "small"\ntitle = "Small"\n[model]\nrepo = "{REPO}"\n[[variants]]\nquant = "Q4_0"\n[load]\nn_ctx = 640\n',
+        encoding="utf-8",
+    )
+    with start_hub(hub_root) as hub:
+        free = machine.json("fit", REPO, HF_ENDPOINT=hub.url)["data"]
+        told = machine.json("fit", recipe, HF_ENDPOINT=hub.url)["data"]
+    assert free["chosen"]["quant"] == "Q8_0"
+    assert (told["target"], told["chosen"]["quant"], told["chosen"]["n_ctx"]) == (str(recipe), "Q4_0", 640)
+    assert machine.json("fit", "demo")["data"]["chosen"]["llama_kwargs"]["n_ctx"] == 2048
 
 
 def test_a_hub_that_is_down_is_a_transfer_error(machine: Machine) -> None:

@@ -38,9 +38,12 @@ def test_what_is_called_seen_in_a_listing_is_in_one(name: str) -> None:
         assert all(variant.files for variant in recipe.variants)
 
 
-def test_a_split_variant_names_all_its_shards() -> None:
-    files = next(variant.files for variant in load_recipe("gpt-oss-120b").variants)
-    assert [parse_name(file).index for file in files] == [1, 2, 3]
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_split_variant_names_all_its_shards(name: str) -> None:
+    for variant in load_recipe(name).variants:
+        shards = [parse_name(file) for file in variant.files]
+        if len(shards) > 1:
+            assert [shard.index for shard in shards] == list(range(1, (shards[0].count or 0) + 1)), variant.quant
 
 
 def test_the_popular_families_are_there() -> None:
@@ -48,13 +51,28 @@ def test_the_popular_families_are_there() -> None:
     for family in (
         "llama-3.1",
         "llama-3.3",
+        "llama-4",
         "gemma-3",
+        "gemma-3n",
         "gemma-4",
         "phi-4",
         "gpt-oss",
         "qwen3",
+        "qwen3-next",
+        "qwen3.5",
+        "qwen3.6",
         "qwen3.8",
-        "mistral",
+        "mistral-small-4",
+        "ministral-3",
         "deepseek-r1",
+        "granite-4",
+        "nemotron-3.5",
+        "olmo-3.1",
+        "ernie-4.5",
+        "glm-5",
+        "kimi-k2",
+        "minimax-m2",
+        "smollm3",
+        "lfm2.5",
     ):
-        assert family in names
+        assert family in names, family
