@@ -167,13 +167,27 @@ def stop_leftover_builds(folder: BuildFolder) -> None:
                 os.kill(int(entry.name), signal.SIGKILL)
 
 
+def plain_members(archive: tarfile.TarFile) -> list[tarfile.TarInfo]:
+    """The members of a source package, which has files and folders only; TarError for anything else or outside of it."""
+    members = archive.getmembers()
+    for member in members:
+        if member.name.startswith("/") or ".." in member.name.split("/") or not (member.isfile() or member.isdir()):
+            raise tarfile.TarError(f"{member.name!r} is no file or folder inside the package")
+        member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+    return members
+
+
 def unpack_source(sdist: Path, target: Path) -> None:
     """The one folder inside `sdist`, as `target`, whole or not at all."""
     partial = target.with_name(f".unpack-{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         with tarfile.open(sdist) as archive:
-            archive.extractall(partial, filter="data")
+            if hasattr(tarfile, "data_filter"):
+                archive.extractall(partial, filter="data")
+            else:
+                # Python 3.11.0 to 3.11.3, Debian 12's own among them, has no filters yet.
+                archive.extractall(partial, members=plain_members(archive))
         tops = list(partial.iterdir())
         if len(tops) != 1 or not tops[0].is_dir():
             raise BuildError(f"{sdist.name} is no source package", code="bad-source", hint=f"rm {sdist}")
