@@ -35,7 +35,7 @@ class UpReport:
     fetched: Data | None = None
 
     def to_data(self) -> dict[str, Any]:
-        """`data` of the contract, plus `model`: path, quant and the arguments it was loaded with."""
+        """`data` of the contract, plus `model` (path, quant, arguments of the load), `transferred_bytes` and `line`."""
         return {
             "recipe": self.recipe,
             "steps": [record.to_data() for record in self.records],
@@ -43,6 +43,7 @@ class UpReport:
             "answer": self.smoke.get("answer") if self.smoke else None,
             "smoke": dict(self.smoke) if self.smoke else None,
             "model": dict(self.model) if self.model else None,
+            "transferred_bytes": None if self.fetched is None else transferred_bytes(self.fetched),
             "line": self.line,
         }
 
@@ -219,9 +220,14 @@ def fetch_line(data: Data) -> str:
     """`4.6 GiB in 1 file, 1.2 GiB transferred`."""
     files = data["files"]
     size = sum(file["size_bytes"] or 0 for file in files)
-    moved = sum(file["transferred_bytes"] or 0 for file in files)
+    moved = transferred_bytes(data)
     count = f"{len(files)} file{'s' if len(files) != 1 else ''}"
     return f"{format_bytes(size)} in {count}, " + (f"{format_bytes(moved)} transferred" if moved else "already there")
+
+
+def transferred_bytes(fetched: Data) -> int:
+    """What came over the network for this `fetch`, the rest was here."""
+    return sum(file["transferred_bytes"] or 0 for file in fetched["files"])
 
 
 def verdict_line(name: str, quant: str | None, smoke: Mapping[str, Any] | None) -> str:

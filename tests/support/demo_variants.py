@@ -80,6 +80,20 @@ def write_variant(folder: Path, quant: str) -> Path:
     return write_demo(load_demo(), path, quant)
 
 
+def write_deeper(path: Path, *, layers: int) -> Path:
+    """The demo model in F32 with `layers` more layers that change nothing: the same answers from a larger file."""
+    demo = load_demo()
+    present = int(demo.metadata["llama.block_count"][0])
+    last = {name: values for name, values in demo.tensors.items() if name.startswith(f"blk.{present - 1}.")}
+    for layer in range(present, present + layers):
+        for name, values in last.items():
+            silent = name.endswith(("attn_output.weight", "ffn_down.weight"))
+            # Not zero, which a smoke test takes for a hole in the file.
+            demo.tensors[name.replace(f"blk.{present - 1}.", f"blk.{layer}.")] = values * 1e-6 if silent else values
+    demo.set("llama.block_count", present + layers)
+    return write_demo(demo, path, "F32")
+
+
 def double_scales(demo: Demo, sound: Path, name: str) -> None:
     """The Q8_0 bytes of `name` in the file `sound`, every second block's float16 scale doubled, as the tensor's raw bytes."""
     tensor = next(one for one in gguf.GGUFReader(sound).tensors if one.name == name)

@@ -9,14 +9,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from provision.fetch.pieces import SMALL_PIECE_BYTES
 from tests.integration.recipes.conftest import REPO, Machine
 from tests.support.commands import private_environ
-from tests.support.demo_variants import write_variant
+from tests.support.demo_variants import write_deeper, write_variant
 from tests.support.hub import Fault, Kind, start_hub
 
 pytestmark = pytest.mark.integration
@@ -160,13 +162,7 @@ class Running:
 
     def wait_for(self, step: str) -> None:
         """Until `step` has begun; for `fetch`, until half the bytes are here."""
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            if self._reached(step):
-                return
-            assert self.process.poll() is None, f"`up` ended before {step}: {self.err.read_text()[-2000:]}"
-            time.sleep(0.05)
-        pytest.fail(f"{step} never began")
+        self.wait_until(lambda: self._reached(step), f"{step} never began")
 
     def _reached(self, step: str) -> bool:
         lines = self.err.read_text(encoding="utf-8").splitlines()
@@ -177,6 +173,24 @@ class Running:
             event["event"] == "Progress" and event["unit"] == "bytes" and 2 * event["done"] > event["total"] for event in since
         )
         return bool(starts) and (step != "fetch" or moving)
+
+    def wait_for_a_piece(self, hub_cache: Path) -> None:
+        """Until the download's journal has recorded a piece."""
+        self.wait_until(
+            lambda: any(
+                b'"piece"' in line
+                for path in hub_cache.rglob("*-journal.incomplete")
+                for line in path.read_bytes().splitlines()[1:]
+            ),
+            "no piece was ever recorded",
+        )
+
+    def wait_until(self, seen: Callable[[], bool], otherwise: str) -> None:
+        deadline = time.monotonic() + 120
+        while not seen():
+            assert self.process.poll() is None, f"`up` ended too early: {self.err.read_text()[-2000:]}"
+            assert time.monotonic() < deadline, otherwise
+            time.sleep(0.02)
 
     def stop(self, number: int) -> int:
         os.killpg(self.process.pid, number)
@@ -211,6 +225,44 @@ def test_ctrl_c_says_so_and_leaves_nothing_half_written(machine: Machine, hub_ro
     assert envelope["exit_code"] == 130
     assert envelope["errors"][0]["code"] == "interrupted"
     assert not list((machine.home / "hf").rglob("snapshots/*/*"))
+
+
+def test_a_killed_download_goes_on_with_the_pieces_it_has(machine: Machine, hub_root: Path, tmp_path: Path) -> None:
+    for small in (hub_root / REPO).glob("*.gguf"):
+        small.unlink()
+    size = write_deeper(hub_root / REPO / "deep-F32.gguf", layers=6).stat().st_size
+    assert size > 5 * SMALL_PIECE_BYTES
+    with start_hub(hub_root, throttle_bytes_per_s=4_000_000) as hub:
+        running = Running(machine, tmp_path / "run", REPO, HF_ENDPOINT=hub.url)
+        running.wait_for_a_piece(machine.home / "hf")
+        assert running.stop(signal.SIGKILL) == -signal.SIGKILL
+        hub.throttle(None)
+        before = hub.log.body_bytes()
+        envelope = machine.json("up", REPO, HF_ENDPOINT=hub.url)
+        sent = hub.log.body_bytes() - before
+    assert envelope["data"]["verdict"] == "pass"
+    assert statuses(envelope)["fetch"] == "done"
+    assert sent < size, "what a killed `up` has recorded is not fetched again"
+    assert 0 < envelope["data"]["transferred_bytes"] < size
+
+
+@pytest.mark.slow
+def test_killed_while_the_engine_moves_in_it_goes_on(machine: Machine, fresh_python: Path, tmp_path: Path) -> None:
+    state = fresh_python.parents[1] / ".provision"
+    running = Running(machine, tmp_path / "run", "demo", "--python", str(fresh_python))
+    running.wait_until(lambda: any(state.rglob("*.so")), "the engine was never laid out aside")
+    assert running.stop(signal.SIGKILL) == -signal.SIGKILL
+    envelope = machine.json("up", "demo", "--python", fresh_python)
+    assert envelope["data"]["verdict"] == "pass"
+    assert statuses(machine.json("up", "demo", "--python", fresh_python))["install"] == "kept"
+
+
+@pytest.mark.slow
+def test_two_at_once_into_a_fresh_environment(machine: Machine, fresh_python: Path, tmp_path: Path) -> None:
+    both = [Running(machine, tmp_path / name, "demo", "--python", str(fresh_python)) for name in ("a", "b")]
+    envelopes = [running.envelope() for running in both]
+    assert [envelope["data"]["verdict"] for envelope in envelopes] == ["pass", "pass"]
+    assert sorted(statuses(envelope)["install"] for envelope in envelopes) == ["done", "kept"]
 
 
 @pytest.mark.slow
