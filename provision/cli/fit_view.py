@@ -33,6 +33,8 @@ def render(console: Console, data: Mapping[str, Any], *, explain: bool = False) 
     speed = chosen["tokens_per_s"]
     if speed:
         say(f"about {_rate(speed['low'])} to {_rate(speed['high'])} tokens/s ({speed['basis']})")
+    if chosen.get("measured"):
+        say(chosen["measured"])
     if explain:
         say("")
         for reason in chosen["reasons"]:

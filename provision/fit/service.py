@@ -8,7 +8,7 @@ from pathlib import Path
 
 from provision.errors import NotFoundError
 from provision.events import Progress, ProgressEnded, Reporter, silent
-from provision.fit import speed
+from provision.fit import measured, speed
 from provision.fit.budgets import gpus_without_engine, read_budgets
 from provision.fit.measuring import plan_model
 from provision.fit.plan import Plan, Refusal
@@ -95,7 +95,7 @@ class _Job:
         self, headers: Sequence[GgufHeader], *, target: str, files: tuple[str, ...], path: Path | None, quant: str | None = None
     ) -> FitResult:
         shape = read_shape(joined(headers))
-        budgets = read_budgets(self.host, self.wish)
+        budgets = self._budgets()
         outcome, notes = self._plan(headers, shape, budgets, path)
         quality = judge_quality(
             quant=quant, model=Path(target).stem, uploader="", bits_per_weight=bits(shape), imatrix=headers[0].imatrix
@@ -123,7 +123,7 @@ class _Job:
         self._say("reading the header of", base.files[0].path)
         headers = read_set(repository, base, settings=self.settings)
         shape = read_shape(joined(headers))
-        budgets = read_budgets(self.host, self.wish)
+        budgets = self._budgets()
         sets = usable if base in usable else (*usable, base)
         candidates = candidates_of(
             sets, base, shape, ref=repository.ref, imatrix=headers[0].imatrix, wish=self.wish, budgets=budgets
@@ -173,6 +173,10 @@ class _Job:
         refusal, notes = self._plan(read.get(smallest.quant, base_headers), own, budgets, None, formula=True)
         return self._result(target, shape, candidates, refusal, budgets, None, notes)
 
+    def _budgets(self) -> Budgets:
+        """What may be used of each memory, with what was measured on this machine where that is more than assumed."""
+        return measured.with_overheads(read_budgets(self.host, self.wish), self.settings.provision_home)
+
     def _plan(
         self,
         headers: Sequence[GgufHeader],
@@ -204,7 +208,12 @@ class _Job:
         }
         if isinstance(outcome, Refusal):
             return FitResult(**common, chosen=None, refusal=outcome.reason, way_out=self._way_out(target))  # type: ignore[arg-type]
-        return FitResult(**common, chosen=self._chosen(shape, outcome, budgets, quant, notes))  # type: ignore[arg-type]
+        file = next((Path(one.files[0]).name for one in candidates if one.quant == quant and one.files), "")
+        before = measured.said_of(
+            self.settings.provision_home, file, outcome.settings, n_layers=shape.n_layers, estimate=outcome.estimate
+        )
+        chosen = replace(self._chosen(shape, outcome, budgets, quant, notes), measured=before)
+        return FitResult(**common, chosen=chosen)  # type: ignore[arg-type]
 
     def _chosen(self, shape: ModelShape, plan: Plan, budgets: Budgets, quant: str | None, notes: tuple[str, ...]) -> Chosen:
         forecast = speed.forecast(shape, plan.settings, plan.estimate, self._bandwidths(budgets))

@@ -179,6 +179,8 @@ class Chosen:
     budgets: Budgets
     tokens_per_s: Speed | None = None
     reasons: tuple[str, ...] = ()
+    measured: str | None = None
+    """What this very load took when a smoke test measured it; no reason of the plan, which is the same without."""
 
     @property
     def llama_kwargs(self) -> dict[str, Any]:
@@ -198,6 +200,7 @@ class Chosen:
             "llama_kwargs": self.llama_kwargs,
             "tokens_per_s": {"low": speed.low, "high": speed.high, "basis": speed.basis} if speed else None,
             "reasons": list(self.reasons),
+            **({"measured": self.measured} if self.measured else {}),
         }
 
 

@@ -19,8 +19,8 @@ from provision.smoke.calibration import calibrate
 from provision.smoke.deaths import diagnose_death
 from provision.smoke.enginelog import read_load_log
 from provision.smoke.filechecks import shards
-from provision.smoke.service import CPU_ONLY
 from provision.smoke.thresholds import MAX_SPEED_CV
+from provision.smoke.variants import CPU_ONLY
 
 _CHILD = Path(__file__).parent / "children" / "bench.py"
 Side = Literal["cpu", "gpu"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from provision.errors import IntegrityError
 from provision.events import Progress, ProgressEnded, Reporter
-from provision.gguf.header import GgufHeader
+from provision.gguf.header import GgufHeader, joined
 from provision.gguf.reader import read_header
 from provision.gguf.source import FileSource
 from provision.models.names import parse_name
@@ -33,7 +33,7 @@ class FileFacts:
     sha256: str | None = None
     """Of the first (or only) file, when it was hashed."""
     header: GgufHeader | None = None
-    """Of the first (or only) file."""
+    """Of all files: metadata of the first, tensors of every one."""
 
 
 def shards(model: Path) -> tuple[Path, ...]:
@@ -78,7 +78,7 @@ def check_files(model: Path, *, expected_sha256: str | None, hash_limit_bytes: i
     hashes, digest = _hash_checks(files, size, expected_sha256, hash_limit_bytes, reporter)
     holes = check_holes(list(zip(files, headers, strict=True)), read_limit_bytes=hash_limit_bytes)
     name = headers[0].text("general.name")
-    return FileFacts(checks=(*hashes, structure, holes), name=name, size_bytes=size, sha256=digest, header=headers[0])
+    return FileFacts(checks=(*hashes, structure, holes), name=name, size_bytes=size, sha256=digest, header=joined(headers))
 
 
 def _hash_checks(

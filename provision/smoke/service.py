@@ -16,23 +16,22 @@ from provision.models.names import parse_name
 from provision.processes import ChildOutcome, run_child
 from provision.settings import Settings
 from provision.smoke import golden as goldens
-from provision.smoke.calibration import calibrate
+from provision.smoke.calibration import active_bytes, calibrate, remember_memory
 from provision.smoke.deaths import Death, diagnose_death
 from provision.smoke.demo import demo_folder, demo_sha256
 from provision.smoke.enginelog import LoadLog, read_load_log
 from provision.smoke.filechecks import FileFacts, check_files
-from provision.smoke.judge import judge_device, judge_load, judge_speed, verdict_of
-from provision.smoke.judge_model import count_right, judge_behaviour, judge_numerics, judge_variant
+from provision.smoke.judge import judge_load, judge_speed, verdict_of
+from provision.smoke.judge_device import judge_device
+from provision.smoke.judge_model import count_right, judge_behaviour, judge_numerics
 from provision.smoke.judge_text import judge_template, judge_tokenizer
 from provision.smoke.material import DEMO_NAME, PROFILES, Profile, known_questions, measure_request, round_trips
 from provision.smoke.reference import Reference, find_reference, judge_reference
 from provision.smoke.types import Check, Prediction, ProfileName, Question, SmokeResult
+from provision.smoke.variants import check_variants, quantized_kv
 
 _CHILD = Path(__file__).parent / "children" / "measure.py"
 _DEFAULT_CTX = 2048
-_Q8_0, _Q4_0, _F16 = 8, 2, 1  # enum ggml_type, ggml 0.25.3
-# With no layer offloaded, a GPU build still sends large batches and the KV cache to the GPU unless told otherwise.
-CPU_ONLY = {"n_gpu_layers": 0, "offload_kqv": False, "op_offload": False}
 _SLOWEST_LOAD_BYTES_PER_S = 20e6
 
 
@@ -91,8 +90,11 @@ def run_smoke(
     if known is None and got.is_demo:
         known = _shipped_golden(model.name)
     result = _result(model, got, known, prediction=predict(plan), require_gpu=require_gpu, profile=profile)
-    if chosen.variants and got.death is None:
-        calibrate(model, {**got.outcome.answer, "tg": got.outcome.answer["speed"]["tg"]}, home=settings.provision_home)
+    if got.death is None:
+        answer, home = got.outcome.answer, settings.provision_home
+        remember_memory(model, answer, got.kwargs, predicted_bytes=result.predicted_bytes, home=home)
+        if chosen.variants:
+            calibrate(model, {**answer, "tg": answer["speed"]["tg"]}, home=home)
     if save_golden is not None and result.fingerprint is not None:
         goldens.save(save_golden, result.fingerprint)
         reporter(Note(level="info", message=f"fingerprint stored: {save_golden}"))
@@ -126,7 +128,8 @@ def _measure(
             request["logits_path"] = str(Path(folder) / "logits.npz")
         outcome = bench.run(request)
         death = diagnose_death(outcome)
-        variants = [] if death or not bench.profile.variants else _variants(bench, request, outcome, reporter)
+        more = bench.profile.variants and death is None
+        variants = check_variants(bench.run, request, outcome.answer, reporter) if more else []
     reporter(ProgressEnded(task="smoke"))
     return _Measured(
         outcome=outcome,
@@ -174,9 +177,16 @@ def _result(
     fingerprint = None if got.death else _fingerprint(answer, got.kwargs, got.file)
     if "load_s" in answer:
         layers = got.kwargs.get("n_gpu_layers", 0)
-        checks += judge_device(answer, log, prediction, require_gpu=require_gpu, asked_layers=layers)
+        checks += judge_device(
+            answer,
+            log,
+            prediction,
+            require_gpu=require_gpu,
+            asked_layers=layers,
+            active_bytes=active_bytes(got.file.header),
+        )
     if got.death is None:
-        checks += judge_numerics(answer, quantized_kv=_quantized_kv(got.kwargs))
+        checks += judge_numerics(answer, quantized_kv=quantized_kv(got.kwargs))
         checks += got.variants
         if known is not None:
             checks.append(goldens.compare(known, fingerprint) if fingerprint else goldens.not_compared())
@@ -232,13 +242,9 @@ def _mean(values: Sequence[float] | None) -> float | None:
     return round(sum(values) / len(values), 2) if values else None
 
 
-def _quantized_kv(kwargs: Mapping[str, Any]) -> bool:
-    return any(kwargs.get(key) not in (None, 0, _F16, 30) for key in ("type_k", "type_v"))
-
-
 def _fingerprint(answer: Mapping[str, Any], kwargs: Mapping[str, Any], file: FileFacts) -> dict[str, Any] | None:
     device = _device(answer, read_load_log(str(answer.get("log", ""))))
-    kv = "f16" if not _quantized_kv(kwargs) else f"{kwargs.get('type_k')}/{kwargs.get('type_v')}"
+    kv = "f16" if not quantized_kv(kwargs) else f"{kwargs.get('type_k')}/{kwargs.get('type_v')}"
     setting = f"{device}, flash attention {'on' if kwargs.get('flash_attn') else 'off'}, KV {kv}"
     return goldens.fingerprint(answer, setting=setting, sha256=file.sha256)
 
@@ -246,39 +252,3 @@ def _fingerprint(answer: Mapping[str, Any], kwargs: Mapping[str, Any], file: Fil
 def _shipped_golden(name: str) -> Mapping[str, Any] | None:
     path = demo_folder() / f"{name.removesuffix('.gguf')}.golden.json"
     return goldens.load(path) if path.is_file() else None
-
-
-def _variants(bench: _Bench, request: Mapping[str, Any], base: ChildOutcome, reporter: Reporter) -> list[Check]:
-    """Load again with one setting changed, and compare logits with the deployment's own."""
-    kwargs = dict(request["llama_kwargs"])
-    offloaded = read_load_log(str(base.answer.get("log", ""))).offloaded or 0
-    flash = bool(kwargs.get("flash_attn"))
-    plans: list[tuple[str, dict[str, Any], bool]] = [("flash attention", {"flash_attn": not flash}, flash)]
-    if not base.answer.get("recurrent"):
-        plans += [
-            ("KV q8_0", {"flash_attn": True, "type_k": _Q8_0, "type_v": _Q8_0}, kwargs.get("type_k") == _Q8_0),
-            ("KV q4_0", {"flash_attn": True, "type_k": _Q4_0, "type_v": _Q4_0}, kwargs.get("type_k") == _Q4_0),
-        ]
-    if offloaded:
-        plans.append(("CPU only", CPU_ONLY, True))
-    if _quantized_kv(kwargs):
-        # The deployment itself is quantized: the plain cache is what it is compared with, under the limits of its own type.
-        name = "KV q4_0" if kwargs.get("type_k") == _Q4_0 else "KV q8_0"
-        plans = [(name, {"type_k": _F16, "type_v": _F16}, True), *[plan for plan in plans if plan[0] == "CPU only"]]
-    checks = []
-    for index, (name, change, in_use) in enumerate(plans):
-        reporter(Progress(task="smoke", label=f"smoke test: {name}", done=2 + index, total=2 + len(plans), unit="steps"))
-        outcome = bench.run(
-            {
-                "llama_kwargs": {**kwargs, **change},
-                "stages": ["compare"],
-                "passages": request["passages"],
-                "max_logits": request["max_logits"],
-                "reference_path": request["logits_path"],
-            }
-        )
-        death = diagnose_death(outcome)
-        checks.append(
-            judge_variant(name, outcome.answer.get("compared"), problem=death.summary if death else None, in_use=in_use)
-        )
-    return checks

@@ -90,6 +90,11 @@ MIN_CJK_SHARE = 0.3
 MEMORY_LOW, MEMORY_HIGH, MEMORY_FAIL_LOW = 0.90, 1.10, 0.5
 MEMORY_SLACK_BYTES = 256 * 1024 * 1024
 CPU_ROOFLINE = Limit(warn=0.4, fail=0.15, source="share of the host's copy bandwidth; here more is better")
+GPU_ROOFLINE = Limit(
+    warn=0.35, fail=0.25, source="public roofline articles, share of specified bandwidth; not calibrated; more is better"
+)
+MIN_GPU_GAIN = 1.5  # times the CPU's tokens/s; not calibrated
+MIN_UTILISATION = 30  # percent, NVML's busiest sample while generating; not calibrated
 MIN_ROOFLINE_BYTES = 200 * 1024 * 1024
 MAX_SPEED_CV = 0.10
 PLAN_SPEED_SHARE = 0.5

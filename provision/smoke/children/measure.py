@@ -5,65 +5,43 @@ After every stage the answer so far is printed, so that a death by signal still 
 
 from __future__ import annotations
 
-import json
-import os
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).parent))
-try:
+import smoke_entry as entry
+
+with entry.importing():
     import numpy as np
     import smoke_engine as engine
+    import smoke_gpu as gpu
     import smoke_template as template
     import smoke_text as text
-except Exception as error:
-    print("@provision " + json.dumps({"error": f"{type(error).__name__}: {error}", "stage": "import"}), flush=True)
-    sys.exit(1)
-
 
 # The same for every profile, whose passages differ in length for the sake of memory.
 _FINGERPRINT_TOKENS = 64
 
 
-def main() -> None:
-    """Read the request from stdin, run its stages in order, stop at the first that fails."""
-    request = json.loads(sys.stdin.readline())
-    answer: dict[str, Any] = {"stage": "start", "cpu_flags": engine.cpu_flags(), **engine.environment()}
-    engine.snapshot(answer)
-    llm = None
+def work(request: dict[str, Any], answer: dict[str, Any]) -> None:
+    """Load, then run the request's stages in order, up to the first that fails."""
     try:
-        answer["stage"] = "load"
         llm = _load(request, answer)
         for stage in request["stages"]:
             answer["stage"] = stage
-            engine.snapshot(answer)
+            entry.snapshot(answer)
             _STAGES[stage](llm, request, answer)
-        answer["stage"] = "done"
-    except Exception as error:
-        answer["error"] = f"{type(error).__name__}: {error}"[:500]
-    answer["log"] = engine.log_text()[-60_000:]
-    answer["peak_rss_bytes"] = engine.peak_rss_bytes()
-    engine.snapshot(_finite(answer))
-    # Tearing the engine down can crash after everything is measured; closing is what the OS does well.
-    sys.stdout.flush()
-    os._exit(1 if "error" in answer else 0)
+    finally:
+        answer["log"] = engine.log_text()[-60_000:]
+        answer["peak_rss_bytes"] = engine.peak_rss_bytes()
 
 
 def _load(request: dict[str, Any], answer: dict[str, Any]) -> Any:
-    answer["unknown_keywords"] = engine.unknown_keywords(request["llama_kwargs"])
-    answer["devices"] = engine.devices()
-    engine.snapshot(answer)
-    began = time.monotonic()
-    llm = engine.open_model(request["model"], request["llama_kwargs"])
-    answer["load_s"] = time.monotonic() - began
-    answer["devices_after"] = engine.devices()
+    llm = engine.load(request, answer)
     answer["rss_after_load_bytes"] = engine.peak_rss_bytes()
     answer["n_ctx"], answer["n_batch"], answer["n_vocab"] = llm.n_ctx(), llm.n_batch, llm.n_vocab()
     answer["n_ctx_train"] = engine.lib.llama_model_n_ctx_train(llm._model.model)
     answer["n_params"] = engine.lib.llama_model_n_params(llm._model.model)
-    answer["model_bytes"] = engine.lib.llama_model_size(llm._model.model)
     answer["metadata"] = {key: llm.metadata[key] for key in ("general.name", "general.architecture") if key in llm.metadata}
     answer["recurrent"] = bool(llm._is_recurrent or llm._is_hybrid)
     return llm
@@ -167,7 +145,7 @@ def _behaviour(llm: Any, request: dict[str, Any], answer: dict[str, Any]) -> Non
         messages = [*question.get("before", []), {"role": "user", "content": question["ask"]}]
         got = text.answer(llm, messages, max_tokens=budget, limit_s=request["answer_limit_s"], options=options)
         answer["answers"].append({"id": question["id"], "ask": question["ask"], **got})
-        engine.snapshot(_finite(answer))
+        entry.snapshot(answer)
     if request.get("long_answer"):
         got = text.answer(
             llm,
@@ -196,11 +174,11 @@ def _needle(llm: Any, request: dict[str, Any], options: dict[str, Any], budget: 
 
 def _speed(llm: Any, request: dict[str, Any], answer: dict[str, Any]) -> None:
     asked = request["speed"]
-    answer["speed"] = {
-        "n_prompt": asked["n_prompt"],
-        "n_generate": asked["n_generate"],
-        **engine.speed(llm, **asked),
-    }
+    with gpu.Watch() as watch:
+        figures = engine.speed(llm, **asked)
+    answer["speed"] = {"n_prompt": asked["n_prompt"], "n_generate": asked["n_generate"], **figures}
+    answer["gpu_utilisation"] = watch.busiest
+    answer["devices_after"] = engine.devices()  # by now every kernel is loaded
     if answer["model_bytes"] >= 200 * 1024 * 1024:
         answer["host_copy_bytes_per_s"] = engine.host_copy_bytes_per_s()
 
@@ -217,15 +195,6 @@ def _compare(llm: Any, request: dict[str, Any], answer: dict[str, Any]) -> None:
     answer["compared"] = compared
 
 
-def _finite(value: Any) -> Any:
-    """NaN and infinity as None: JSON has no word for them."""
-    if isinstance(value, float):
-        return value if np.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list) else value
-
-
 _STAGES = {
     "tokenizer": _tokenizer,
     "numerics": _numerics,
@@ -235,4 +204,4 @@ _STAGES = {
 }
 
 if __name__ == "__main__":
-    main()
+    entry.run(work)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import inspect
-import json
 import os
 import resource
 import sys
@@ -21,19 +20,14 @@ import llama_cpp
 import numpy as np
 import numpy.typing as npt
 from llama_cpp import llama_cpp as lib
+from smoke_entry import snapshot
 
 Logits = npt.NDArray[np.float32]
-MARK = "@provision "
 _DEVICE_KINDS = {0: "cpu", 1: "gpu", 2: "igpu", 3: "accel"}  # enum ggml_backend_dev_type, ggml 0.25.3 ggml-backend.h
 _LEVEL_DEBUG = 1  # enum ggml_log_level, ggml 0.25.3 ggml.h
 _log: list[str] = []
 # Llama() points descriptor 2 at /dev/null while it loads, which is just when the engine says why it dies.
 _STDERR = os.dup(2)
-
-
-def snapshot(answer: dict[str, Any]) -> None:
-    """Say all that is known so far. The parent reads the last line, so a later death leaves this much."""
-    print(MARK + json.dumps(answer, allow_nan=False), flush=True)
 
 
 def peak_rss_bytes() -> int:
@@ -68,6 +62,22 @@ def open_model(path: str, llama_kwargs: dict[str, Any]) -> llama_cpp.Llama:
     lib.llama_log_set(_LOG_CALLBACK, ctypes.c_void_p(0))
     known = {name: value for name, value in llama_kwargs.items() if name not in unknown_keywords(llama_kwargs)}
     return llama_cpp.Llama(model_path=path, **{**known, "verbose": False})
+
+
+def load(request: dict[str, Any], answer: dict[str, Any]) -> Any:
+    """Open the model of the request; the answer learns who answers, with which devices, and how long it took."""
+    kwargs = request["llama_kwargs"]
+    answer |= {"cpu_flags": cpu_flags(), "engine_version": llama_cpp.__version__, "unknown_keywords": unknown_keywords(kwargs)}
+    answer |= {"stage": "load", "devices": devices()}
+    snapshot(answer)
+    began = time.monotonic()
+    llm = open_model(request["model"], kwargs)
+    answer |= {
+        "load_s": time.monotonic() - began,
+        "devices_after": devices(),
+        "model_bytes": lib.llama_model_size(llm._model.model),
+    }
+    return llm
 
 
 def devices() -> list[dict[str, Any]]:
@@ -247,8 +257,3 @@ def host_copy_bytes_per_s(size: int = 64 * 1024 * 1024) -> float:
         np.copyto(target, source)
         best = max(best, 2 * size / (time.perf_counter() - began))
     return best
-
-
-def environment() -> dict[str, Any]:
-    """Who answers: engine version and process id."""
-    return {"engine_version": llama_cpp.__version__, "pid": os.getpid()}

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from provision.smoke.enginelog import LoadLog
-from provision.smoke.judge import judge_device, judge_load, judge_speed, verdict_of
+from provision.smoke.judge import judge_load, judge_speed, verdict_of
+from provision.smoke.judge_device import judge_device
 from provision.smoke.judge_model import count_right, judge_behaviour, judge_numerics, judge_variant
 from provision.smoke.judge_text import judge_template, judge_tokenizer
 from provision.smoke.material import PROFILES, known_questions
