@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from provision.cli.session import JsonOption, ProgressOption, Session, Spoken, open_session
-from provision.errors import ExitCode, UsageError
+from provision.errors import ExitCode, ProvisionError, UsageError
 from provision.result import ErrorItem, Result
 
 if TYPE_CHECKING:
@@ -63,13 +63,17 @@ def doctor(
         rows = [{"id": check.id, "title": check.title, "about": check.about} for check in wanted]
         return Spoken(result=Result(command="doctor", data={"checks": rows}), render=_render_list)
     mended = None
-    if undo:
-        mended = _undo(session)
-        # A compiler that was chosen is no longer part of the settings.
-        session = _open(json, progress, discreet)
-    machine = _read_host(host) if host is not None else _look(session, python, remember=not fix)
-    if fix and not undo:
-        mended, machine = _fix(session, machine, python, only=only, dry_run=dry_run)
+    try:
+        if undo:
+            mended = _undo(session)
+            # A compiler that was chosen is no longer part of the settings.
+            session = _open(json, progress, discreet)
+        machine = _read_host(host) if host is not None else _look(session, python, remember=not fix)
+        if fix and not undo:
+            mended, machine = _fix(session, machine, python, only=only, dry_run=dry_run)
+    except ProvisionError as error:
+        error.message, error.hint = discreet(error.message), discreet(error.hint)
+        raise
     reports = _ask_endpoints(session) if network else ()
     checks = [_about_network(row, reports, session) if network and row.id == "network" else row for row in CHECKS]
     diagnosis = diagnose(machine, only=only, checks=checks)

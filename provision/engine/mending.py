@@ -90,7 +90,9 @@ class _Journal:
         self._write()
 
     def begin(self, row: Row) -> None:
-        self.rows.append(row)
+        # What failed and is tried again is one act.
+        if row not in self.rows:
+            self.rows.append(row)
         self._write()
 
     def drop(self, row: Row) -> None:

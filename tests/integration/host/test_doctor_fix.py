@@ -190,6 +190,25 @@ def test_build_tools_are_installed_into_the_environment_and_taken_out_without_a_
     assert after == {path: kind for path, kind in before.items() if "__pycache__" not in path}
 
 
+def test_a_mend_that_fails_says_why_without_the_person_and_can_be_undone(
+    tmp_path: Path, fake_nvml: Callable[[str], dict[str, str]]
+) -> None:
+    home = tmp_path / "zoe-quux"
+    home.mkdir()
+    nowhere = {**fake_nvml("new"), "PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0", "PIP_EXTRA_INDEX_URL": ""}
+    nowhere |= {"UV_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_FIND_LINKS": "", "USER": "zoe-quux", "LOGNAME": "zoe-quux"}
+    for _ in range(2):
+        done = doctor(home, "--only", "cuda-match", "--json", "--fix", **nowhere)
+        answer = json.loads(done.stdout)
+        if answer["exit_code"] in (0, 1) and answer["data"]["fix"]["plan"] == []:
+            pytest.skip("this machine has a CUDA toolkit that could build for an RTX 5090, so none is assembled")
+        assert (done.returncode, answer["errors"][0]["code"]) == (4, "toolkit-failed")
+        assert "zoe-quux" not in done.stdout + done.stderr
+    undone = json.loads(doctor(home, "--fix", "--undo", "--json", **nowhere).stdout)
+    assert len(undone["data"]["fix"]["undone"]) == 1
+    assert tree(home) == {}
+
+
 CUBLAS = """
 #include <cublas_v2.h>
 __global__ void twice(float * x) { x[threadIdx.x] *= 2; }
