@@ -107,8 +107,8 @@ def test_a_flipped_bit_is_found_and_replaced_from_the_same_server(get: Getter, e
 
 
 def test_with_one_source_the_search_for_a_bad_piece_ends_where_it_is_found(get: Getter, events: list[Event]) -> None:
-    content = noise(80 * MIB)
-    with serve_ranges(content, bytes_per_s=40_000_000) as server:
+    content = noise(40 * MIB)
+    with serve_ranges(content, bytes_per_s=20_000_000) as server:
         server.fault = lambda number, start, stop: "flip" if number == 0 else None
         done = get(content, server, connections=2)
         assert done.action == "repaired"
@@ -118,7 +118,7 @@ def test_with_one_source_the_search_for_a_bad_piece_ends_where_it_is_found(get: 
 
 
 def test_what_an_earlier_run_left_damaged_is_asked_for_first(get: Getter, tmp_path: Path) -> None:
-    content = noise(64 * MIB)
+    content = noise(24 * MIB)
     with serve_ranges(content) as server:
         server.fault = lambda number, start, stop: "status:503" if start else None
         with pytest.raises(TransferError):

@@ -220,6 +220,7 @@ def test_the_commit_moves_while_we_download(hub: RunningHub, settings: Settings)
     assert hub.repos[REF].head != before
 
 
+@pytest.mark.slow
 def test_connections_dropped_by_the_server_every_moment(hub: RunningHub, settings: Settings) -> None:
     hub.throttle(5_000_000)
     over = threading.Event()
@@ -250,7 +251,7 @@ def test_an_authority_of_ones_own(tmp_path: Path) -> None:
         assert "SSL_CERT_FILE" in caught.value.hint
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 12))])
 def test_everything_at_once(hub: RunningHub, mirror: RunningHub, settings: Settings, seed: int) -> None:
     """Random faults at both servers, many at a time: right bytes in the end, whatever the order."""
     import random

@@ -83,7 +83,7 @@ def kill_many(hub: RunningHub, home: Path, kills: int, seed: int) -> None:
 
 
 def test_killed_again_and_again_it_still_arrives(hub: RunningHub, tmp_path: Path) -> None:
-    kill_many(hub, tmp_path, kills=10, seed=1)
+    kill_many(hub, tmp_path, kills=4, seed=1)
 
 
 @pytest.mark.slow
@@ -92,7 +92,7 @@ def test_a_hundred_kills(hub: RunningHub, tmp_path: Path) -> None:
 
 
 def test_ctrl_c_keeps_everything_and_says_130(hub: RunningHub, tmp_path: Path) -> None:
-    hub.throttle(2 * MIB)
+    hub.throttle(4 * MIB)
     process = start(hub, tmp_path)
     while hub.log.body_bytes() < 20 * MIB and process.poll() is None:
         time.sleep(0.05)
@@ -108,7 +108,7 @@ def test_ctrl_c_keeps_everything_and_says_130(hub: RunningHub, tmp_path: Path) -
 
 @pytest.mark.parametrize("count", [2, pytest.param(5, marks=pytest.mark.slow)])
 def test_processes_share_one_download(hub: RunningHub, tmp_path: Path, count: int) -> None:
-    hub.throttle(5 * MIB)
+    hub.throttle(10 * MIB)
     processes = [start(hub, tmp_path) for _ in range(count)]
     for process in processes:
         out, err = process.communicate(timeout=60)
@@ -134,6 +134,7 @@ def test_when_one_of_two_is_killed_the_other_goes_on_from_there(hub: RunningHub,
     assert finish(hub, tmp_path)["action"] == "kept"
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_exit_3_before_the_first_byte_and_in_the_middle(hub: RunningHub, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -166,9 +167,10 @@ def test_a_full_disk_is_exit_3_before_the_first_byte_and_in_the_middle(hub: Runn
 NO_FLOCK = "import errno, fcntl\ndef flock(fd, operation):\n    {}\nfcntl.flock = flock\n"
 
 
-MISSING = pytest.param("raise OSError(errno.ENOSYS, 'no flock here')", id="missing", marks=pytest.mark.slow)
+MISSING = pytest.param("raise OSError(errno.ENOSYS, 'no flock here')", id="missing")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", [pytest.param("return None", id="no-op"), MISSING])
 def test_where_flock_does_nothing_two_processes_still_do_not_meet(hub: RunningHub, tmp_path: Path, body: str) -> None:
     site = tmp_path / "site"
