@@ -1,4 +1,4 @@
-"""`provision fetch` by its words, mostly in a process of its own: every failure has its exit code, one JSON object, a way out."""
+"""`provision fetch` by its words: each failure has its exit code, one JSON object, and a way out."""
 
 from __future__ import annotations
 
