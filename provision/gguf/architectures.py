@@ -102,6 +102,14 @@ UNMODELLED = {
     "pockettts": "it is no text model",
 }
 
+# The stream before the last norm is a result too, for a draft head (`t_h_nextn`).
+KEEPS_HIDDEN = frozenset(
+    {
+        "bailingmoe3", "cohere2moe", "gemma4", "gpt-oss", "hy_v3", "nemotron_h", "nemotron_h_moe", "qwen35", "qwen35moe",
+        "qwen3next", "step35",
+    }
+)  # fmt: skip
+
 EXPLICIT_ATTENTION = frozenset({"grok"})
 
 _PLAIN = frozenset(

@@ -14,6 +14,8 @@ from provision.gguf.header import GgufHeader, TensorInfo
 
 MAX_LAYERS = 512  # LLAMA_MAX_LAYERS, src/llama-hparams.h
 _LAYER = re.compile(r"blk\.(\d+)\.")
+_MATRIX = re.compile(r"blk\.(\d+)\.(.+)\.weight$")
+_READS = frozenset({"ffn_down", "ffn_down_exps", "ffn_down_shexp", "ssm_out", "attn_output"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +33,9 @@ class LayerShape:
     weight_bytes: int
     """Bytes of the block's tensors that the engine loads."""
     largest_tensor_bytes: int
+    rows: tuple[tuple[str, int], ...] = ()
+    """Width per token of what each matrix of the block computes, by the tensor's name without block and `.weight`; for some,
+    what it reads too, as `NAME:in`; 1 for what is no matrix."""
 
     @property
     def k_elements(self) -> int:
@@ -64,6 +69,13 @@ class ModelShape:
     recurrent_r: int
     """Elements (F32) of the rolling state of one recurrent layer and sequence."""
     recurrent_s: int
+    conv_taps: int
+    """Width of the convolution before a recurrent state."""
+    n_group: int
+    d_state: int
+    n_rot: int
+    mla_head_v: int
+    """Elements of one head's value once latent attention is undone."""
     n_expert: int
     n_expert_used: int
     n_ff_exp: int
@@ -137,6 +149,7 @@ class _Reader:
         windowed, window = self._windows()
         recurrent = self._recurrent()
         blocks, largest, inputs, outputs = self._weights()
+        rows = self._rows()
         tied = self._tied()
         head_k, head_v = self._head("key_length"), self._head("value_length")
         head_k_window = self.integer("attention.key_length_swa") or head_k
@@ -154,6 +167,7 @@ class _Reader:
                 n_ff=self.ff[index],
                 weight_bytes=blocks[index],
                 largest_tensor_bytes=largest[index],
+                rows=rows[index],
             )
             for index in range(self.n_layers)
         )
@@ -173,6 +187,11 @@ class _Reader:
             indexer_layers=self._indexers(),
             recurrent_r=state_r,
             recurrent_s=state_s,
+            conv_taps=self.integer("ssm.conv_kernel") or self.integer("shortconv.l_cache") or 4,
+            n_group=self.integer("ssm.group_count") or 0,
+            d_state=self.integer("ssm.state_size") or 0,
+            n_rot=self.integer("rope.dimension_count") or 0,
+            mla_head_v=self.integer("attention.value_length_mla") or 0,
             n_expert=self.integer("expert_count") or 0,
             n_expert_used=max(self.per_layer("expert_used_count")),
             n_ff_exp=max(self.per_layer("expert_feed_forward_length", default=self.ff)),
@@ -328,6 +347,21 @@ class _Reader:
             else:
                 outputs += _padded(tensor)
         return blocks, largest, inputs, outputs
+
+    def _rows(self) -> list[tuple[tuple[str, int], ...]]:
+        """Per block the widths of its matrices. Without tensors, those of a plain block of the metadata."""
+        found: list[dict[str, int]] = [{} for _ in range(self.n_layers)]
+        for tensor in self.header.tensors:
+            match = _MATRIX.match(tensor.name)
+            if match and int(match.group(1)) < self.n_layers:
+                block, name = found[int(match.group(1))], match.group(2)
+                block[name] = tensor.dimensions[1] if len(tensor.dimensions) > 1 else 1
+                if name in _READS:
+                    block[f"{name}:in"] = tensor.dimensions[0]
+        if not self.header.tensors:
+            for index, block in enumerate(found):
+                block.update({"ffn_gate": self.ff[index], "ffn_up": self.ff[index], "ffn_down:in": self.ff[index]})
+        return [tuple(sorted(block.items())) for block in found]
 
     def _tied(self) -> int:
         names = {tensor.name: tensor for tensor in self.header.tensors}

@@ -59,7 +59,13 @@ def total(shape: ModelShape, one: RunSettings, devices: int = 1) -> int:
 
 @given(SHAPE, SETTINGS, st.integers(1, 32_768))
 def test_more_context_never_takes_less(shape: ModelShape, one: RunSettings, more: int) -> None:
-    assert total(shape, replace(one, n_ctx=one.n_ctx + more)) >= total(shape, one)
+    """Cache and weights never; the whole not beyond one thing: once the mask is wider than the logits, these take its place."""
+    larger = replace(one, n_ctx=one.n_ctx + more)
+    logits = 4 * min(one.n_ctx, one.n_ubatch) * shape.n_vocab
+    assert total(shape, larger) >= total(shape, one) - logits
+    before, after = (estimate(shape, settings, n_devices=0).host for settings in (one, larger))
+    assert after.context_bytes >= before.context_bytes
+    assert after.model_bytes == before.model_bytes
 
 
 @given(SHAPE, SETTINGS, st.integers(1, 4))

@@ -17,7 +17,7 @@ from provision.gguf.shape import ModelShape, read_shape
 from provision.gguf.source import BytesSource
 from provision.processes import ChildOutcome, run_child
 from provision.units import MIB
-from tests.support.ggufs import header_bytes
+from tests.support.ggufs import Tensor, header_bytes
 
 METADATA_CHILD = Path(__file__).parent / "children" / "metadata_memory.py"
 BITS_PER_WEIGHT = 4.85
@@ -52,8 +52,14 @@ def context_request(settings: RunSettings) -> dict[str, Any]:
     return {key: fields[key] for key in fields if key not in ("n_gpu_layers", "tensor_split")}
 
 
-def shape_of(metadata: Mapping[str, Any]) -> ModelShape:
-    data, size = header_bytes(metadata)
+def shape_of(metadata: Mapping[str, Any], weights: Sequence[Sequence[Any]] = ()) -> ModelShape:
+    """The shape of a model with these keys and these weights: name and dimensions, padded with ones."""
+    tensors = {}
+    for name, dimensions in weights:
+        while len(dimensions) > 1 and dimensions[-1] == 1:
+            dimensions = dimensions[:-1]
+        tensors[name] = Tensor(name=name, dimensions=tuple(dimensions))
+    data, size = header_bytes(metadata, tuple(tensors.values()))
     return read_shape(read_header(BytesSource(data, size_bytes=size)))
 
 
@@ -81,7 +87,7 @@ def compare(python: Path, name: str, metadata: Mapping[str, Any], settings: Sequ
     run = (outcome.answer.get("runs") or [{}])[0]
     if outcome.kind != "ok" or "error" in run:
         return f"{outcome.kind}: {(run.get('error') or outcome.stderr_tail)[-300:]}"
-    shape = shape_of(metadata)
+    shape = shape_of(metadata, outcome.answer.get("tensors", ()))
     cells = []
     for one, answer in zip(settings, run["contexts"], strict=True):
         if "error" in answer:

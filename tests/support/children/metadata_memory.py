@@ -1,7 +1,8 @@
 """The engine's memory figures for metadata alone: `llama_model_init_from_user` makes the tensors itself, none allocated.
 
 Context and compute bytes are what a file with these keys would get; model bytes mean nothing. The product's child script is
-named by PROVISION_MEMORY_CHILD; the request is the same, with headers without tensors as paths.
+named by PROVISION_MEMORY_CHILD; the request is the same, with headers without tensors as paths. The answer has one thing more,
+`tensors`: name and dimensions of every weight that the engine's own graph of the last model reads.
 """
 
 import ctypes
@@ -22,6 +23,27 @@ def leave_empty(tensor, data):
     pass
 
 
+RESERVE = "_Z19llama_graph_reserveP13llama_contextjjj"
+# struct ggml_cgraph (ggml/src/ggml-impl.h) and struct ggml_tensor (ggml/include/ggml.h), ggml 0.25.3, 64-bit.
+N_LEAFS, LEAFS, NE, NAME = 8, 40, 16, 256
+
+
+def weights(lib, context):
+    """The leafs of the graph that are weights, by the names llama.cpp gives them."""
+    reserve = getattr(lib, RESERVE)
+    reserve.restype, reserve.argtypes = ctypes.c_void_p, [ctypes.c_void_p] + [ctypes.c_uint32] * 3
+    graph = reserve(context, 8, 1, 8)
+    leafs = ctypes.c_uint64.from_address(graph + LEAFS).value
+    found = []
+    for index in range(ctypes.c_int32.from_address(graph + N_LEAFS).value):
+        tensor = ctypes.c_uint64.from_address(leafs + 8 * index).value
+        name = ctypes.string_at(tensor + NAME).decode()
+        if name.endswith((".weight", ".bias")):
+            dimensions = [ctypes.c_int64.from_address(tensor + NE + 8 * axis).value for axis in range(4)]
+            found.append([name, dimensions])
+    return found
+
+
 def main():
     spec = importlib.util.spec_from_file_location("memory", os.environ["PROVISION_MEMORY_CHILD"])
     memory = importlib.util.module_from_spec(spec)
@@ -37,6 +59,15 @@ def main():
         return lib.llama_model_init_from_user(header, leave_empty, None, parameters) if header else None
 
     native.llama_model_load_from_file = load
+    tensors = []
+
+    def breakdown(lib, context, read=memory.breakdown):
+        buffers = read(lib, context)
+        tensors[:] = weights(lib, context)
+        return buffers
+
+    memory.breakdown = breakdown
+    memory.say = lambda answer, say=memory.say: say(answer | {"tensors": tensors})
     memory.open_engine = lambda: opened
     memory.main()
 
