@@ -7,7 +7,7 @@ here has heard of is still followed as far as its tensors go. Sizes are bytes of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from provision.fit.arena import Tape
@@ -59,13 +59,23 @@ class Frame:
     n_group: int
     d_state: int
     indexer_head: int
+    index_top: int
+    """How many cells an index lets through."""
+    index_pool: int
+    """How many cells share one pooled index key; 0 where keys are not pooled."""
+    n_streams: int
+    """Parallel copies of the stream between blocks (hyper-connections)."""
     keeps_hidden: bool
+    logits: int
+    """How often the logits lie in memory at the end: 0 for an encoder, usually 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheInputs:
     """What comes from outside for one cache: where keys and values go, and who sees whom."""
 
+    span: int
+    """Cells that a token looks at."""
     k_indices: int
     v_indices: int
     mask: int
@@ -80,12 +90,21 @@ class Graph:
     ids: int
     positions: int
     wanted: int
+    index_mask: int
     caches: Mapping[bool, CacheInputs]
     """By whether the cache is windowed."""
+
+    def cache_of(self, block: Block) -> CacheInputs:
+        """The block's own cache, or one that it shares."""
+        return self.caches.get(block.windowed) or next(iter(self.caches.values()))
 
     def wide(self, elements: int, *operands: int, over: tuple[int, ...] = ()) -> int:
         """An operation with `elements` F32 results per token."""
         return self.tape.op(_F32 * self.frame.tokens * elements, *operands, over=over)
+
+
+Choose = Callable[[Graph, Block, int, int, CacheInputs], int]
+"""From the normed stream and what index queries are made of to the mask that attention gets."""
 
 
 def begin(frame: Frame, blocks: tuple[Block, ...]) -> Graph:
@@ -102,12 +121,20 @@ def begin(frame: Frame, blocks: tuple[Block, ...]) -> Graph:
         v_indices = tape.input(2 * each * (1 if frame.flash_attn else max(block.v_elements for block in attending)))
         span = frame.window_span if windowed else frame.span
         mask = tape.input(span * frame.tokens * (2 if frame.flash_attn else _F32))
-        caches[windowed] = CacheInputs(k_indices=k_indices, v_indices=v_indices, mask=mask)
-    return Graph(tape=tape, frame=frame, ids=ids, positions=positions, wanted=tape.input(each), caches=caches)
+        caches[windowed] = CacheInputs(span=span, k_indices=k_indices, v_indices=v_indices, mask=mask)
+    if not caches:
+        # Encoders and diffusion models look at the batch itself.
+        mask = tape.input(frame.tokens * frame.tokens * (2 if frame.flash_attn else _F32))
+        caches[False] = CacheInputs(span=frame.tokens, k_indices=mask, v_indices=mask, mask=mask)
+    index_mask = tape.input(0)
+    if any(name == "indexer.attn_q_b" for block in blocks for name, _ in block.rows):
+        index_mask = tape.input(frame.span * frame.tokens * (2 if frame.flash_attn else _F32))
+    wanted = tape.input(each)
+    return Graph(tape=tape, frame=frame, ids=ids, positions=positions, wanted=wanted, index_mask=index_mask, caches=caches)
 
 
-def attention(graph: Graph, block: Block, x: int) -> int:
-    """Self-attention of the normed stream `x`, without its output projection (`build_attn`)."""
+def attention(graph: Graph, block: Block, x: int, choose: Choose) -> int:
+    """Self-attention of the normed stream `x`, without its output projection (`build_attn`). `choose` gives the mask."""
     rows, frame = dict(block.rows), graph.frame
     q_elements = block.n_head * block.head_k
     gate = 0
@@ -133,10 +160,10 @@ def attention(graph: Graph, block: Block, x: int) -> int:
     if frame.rotated_v and v and block.cached:
         v = graph.wide(block.v_elements, v)
     if block.cached:
-        cache = graph.caches[block.windowed]
+        cache = graph.cache_of(block)
         graph.tape.use(k, cache.k_indices)
         graph.tape.use(v, cache.v_indices)
-    out = _product(graph, block, q)
+    out = product(graph, block, q, choose(graph, block, x, x, graph.cache_of(block)))
     if frame.rotated_v:
         out = graph.wide(block.n_head * block.head_v, out)
     if "attn_gate" in rows:
@@ -146,45 +173,16 @@ def attention(graph: Graph, block: Block, x: int) -> int:
     return out
 
 
-def _product(graph: Graph, block: Block, q: int) -> int:
+def product(graph: Graph, block: Block, q: int, mask: int) -> int:
     """Attention itself: fused, or scores over the whole span and their product with V (`build_attn_mha`)."""
     frame = graph.frame
-    cache = graph.caches.get(block.windowed) or next(iter(graph.caches.values()))
-    span = frame.window_span if block.windowed else frame.span
+    cache = graph.cache_of(block)
     if frame.flash_attn:
-        return graph.wide(block.n_head * block.head_v, q, cache.mask)
-    scores = graph.wide(span * block.n_head, q)
-    scores = graph.wide(span * block.n_head, cache.mask, over=(scores,))
+        return graph.wide(block.n_head * block.head_v, q, mask)
+    scores = graph.wide(cache.span * block.n_head, q)
+    scores = graph.wide(cache.span * block.n_head, mask, over=(scores,))
     out = graph.wide(block.n_head * block.head_v, scores)
     return graph.wide(block.n_head * block.head_v, out)
-
-
-def latent_attention(graph: Graph, block: Block, x: int) -> int:
-    """MLA in its absorbed form (src/models/deepseek2.cpp): queries as wide as the latent."""
-    rows, frame, cache = dict(block.rows), graph.frame, graph.caches[block.windowed]
-    latent, rope = block.head_v, block.head_k - block.head_v
-    source = x if "attn_q_a" not in rows else graph.wide(rows["attn_q_a"], x)
-    q = graph.wide(rows.get("attn_q_b", rows.get("attn_q", block.n_head * frame.mla_head_v)), source)
-    absorbed = graph.wide(block.n_head * latent, q)
-    turned = graph.wide(block.n_head * rope, q, graph.positions) if rope else q
-    wide_q = graph.wide(block.n_head * block.head_k, absorbed, turned)
-    compressed = graph.wide(block.head_k, x)
-    k = graph.wide(block.head_k, graph.wide(latent, compressed), graph.wide(max(rope, 1), compressed))
-    if frame.rotated_k:
-        wide_q, k = graph.wide(block.n_head * block.head_k, wide_q), graph.wide(block.head_k, k)
-    graph.tape.use(k, cache.k_indices)
-    if not frame.flash_attn:
-        # V is a part of K here and must be laid out anew for the product: F16, all cells.
-        values = graph.tape.op(2 * frame.span * frame.sequences * latent, cache.mask)
-        scores = graph.wide(frame.span * block.n_head, wide_q)
-        scores = graph.wide(frame.span * block.n_head, cache.mask, over=(scores,))
-        out = graph.wide(block.n_head * latent, scores, values)
-    else:
-        out = graph.wide(block.n_head * latent, wide_q, cache.mask)
-    if frame.rotated_v:
-        out = graph.wide(block.n_head * latent, out)
-    out = graph.wide(block.n_head * frame.mla_head_v, out)
-    return graph.wide(block.n_head * frame.mla_head_v, out)
 
 
 def feed_forward(graph: Graph, rows: Mapping[str, int], x: int, *, suffix: str = "") -> int:

@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from provision.fit.blocks import Block, Frame, Graph, attention, begin, experts, feed_forward, latent_attention
+from provision.fit.blocks import Block, Frame, Graph, attention, begin, experts, feed_forward
 from provision.fit.context import cells, window_cells
+from provision.fit.latent import latent_attention
 from provision.fit.recurrent import recurrent
+from provision.fit.sparse import chosen
 from provision.fit.types import RunSettings
 from provision.gguf import architectures as arch
 from provision.gguf.shape import ModelShape
@@ -61,7 +63,11 @@ def _frame(shape: ModelShape, settings: RunSettings) -> Frame:
         n_group=shape.n_group,
         d_state=shape.d_state,
         indexer_head=shape.indexer_head,
+        index_top=shape.index_top,
+        index_pool=shape.index_pool,
+        n_streams=shape.n_streams,
         keeps_hidden=shape.architecture in arch.KEEPS_HIDDEN,
+        logits=0 if shape.architecture in arch.ENCODERS else 2 if shape.architecture in arch.TWICE_THE_LOGITS else 1,
     )
 
 
@@ -74,7 +80,7 @@ def _block(shape: ModelShape, index: int) -> Block:
         head_v=layer.head_v,
         k_elements=layer.k_elements,
         v_elements=layer.v_elements,
-        cached=layer.owns_kv,
+        cached=layer.owns_kv and shape.architecture not in arch.IGNORES_CACHE,
         windowed=layer.windowed,
         recurrent=layer.recurrent,
     )
@@ -83,7 +89,7 @@ def _block(shape: ModelShape, index: int) -> Block:
 @lru_cache(maxsize=4096)
 def _highest(frame: Frame, blocks: tuple[Block, ...], has_output: bool) -> int:
     graph = begin(frame, blocks)
-    stream = graph.wide(frame.n_embd, graph.ids)
+    stream = graph.wide(frame.n_streams * frame.n_embd, graph.ids)
     for block in blocks:
         stream = _run(graph, block, stream, wanted=block.last and has_output)
     if has_output:
@@ -91,14 +97,17 @@ def _highest(frame: Frame, blocks: tuple[Block, ...], has_output: bool) -> int:
             graph.tape.keep(stream)
         normed = graph.wide(frame.n_embd, over=(stream,))
         graph.tape.keep(normed)
-        graph.tape.keep(graph.wide(frame.n_vocab, normed))
+        result = normed
+        for _ in range(frame.logits):
+            result = graph.wide(frame.n_vocab, result)
+        graph.tape.keep(result)
     return graph.tape.highest()
 
 
 def _run(graph: Graph, block: Block, stream: int, *, wanted: bool) -> int:
     """One block. In the last one only the rows whose logits are wanted go on, which here are all, in new places."""
     frame, rows = graph.frame, dict(block.rows)
-    n_embd = frame.n_embd
+    n_embd, wide = frame.n_embd, frame.n_streams * frame.n_embd
     attends = not block.recurrent and any(name in rows for name in ("attn_q", "attn_qkv", "attn_q_b"))
     normed = stream
     if attends or block.cached or block.recurrent:
@@ -112,12 +121,12 @@ def _run(graph: Graph, block: Block, stream: int, *, wanted: bool) -> int:
             parts.append(recurrent(graph, block, normed))
         mixed = parts[0] if len(parts) == 1 else graph.wide(n_embd, over=tuple(parts))
         if wanted:
-            mixed, stream = graph.wide(n_embd, mixed, graph.wanted), graph.wide(n_embd, stream, graph.wanted)
-        stream = graph.wide(n_embd, over=(mixed, stream))
+            mixed, stream = graph.wide(n_embd, mixed, graph.wanted), graph.wide(wide, stream, graph.wanted)
+        stream = graph.wide(wide, over=(mixed, stream))
     if not any(name.startswith("ffn_") for name in rows):
         return stream
     normed = graph.wide(n_embd, stream)
-    return graph.wide(n_embd, over=(_feed_forward(graph, rows, normed), stream))
+    return graph.wide(wide, over=(_feed_forward(graph, rows, normed), stream))
 
 
 def _side_by_side(rows: Mapping[str, int]) -> bool:
@@ -127,7 +136,7 @@ def _side_by_side(rows: Mapping[str, int]) -> bool:
 
 def _parallel(graph: Graph, block: Block, normed: int, stream: int, *, wanted: bool) -> int:
     n_embd = graph.frame.n_embd
-    out = attention(graph, block, normed)
+    out = attention(graph, block, normed, chosen)
     if wanted:
         out = graph.wide(n_embd, out)
         out, stream = graph.wide(n_embd, out, graph.wanted), graph.wide(n_embd, stream, graph.wanted)
@@ -140,7 +149,7 @@ def _parallel(graph: Graph, block: Block, normed: int, stream: int, *, wanted: b
 
 def _projected(graph: Graph, block: Block, normed: int) -> int:
     mixer = latent_attention if graph.frame.is_mla else attention
-    return graph.wide(graph.frame.n_embd, mixer(graph, block, normed))
+    return graph.wide(graph.frame.n_embd, mixer(graph, block, normed, chosen))
 
 
 def _feed_forward(graph: Graph, rows: Mapping[str, int], normed: int) -> int:

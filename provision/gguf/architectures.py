@@ -85,20 +85,29 @@ CACHELESS = frozenset(
         "modern-bert", "gemma-embedding", "dream", "llada", "llada-moe", "rnd1",
     }
 )  # fmt: skip
+# Their result is the last hidden state: there are no logits.
+ENCODERS = (CACHELESS - {"dream", "llada", "llada-moe", "rnd1"}) | {"t5encoder"}
+# A cache is there, and attention looks at the batch all the same.
+IGNORES_CACHE = frozenset({"llama-embed", "t5encoder"})
+# The logits are put together once more at the end.
+TWICE_THE_LOGITS = frozenset({"chameleon", "qwen3tts"})
 # Caches with rules of their own, which the analytic estimate does not follow yet.
 UNMODELLED = {
-    "deepseek4": "its compressed cache is counted as a plain one",
-    "dots3note": "its windowed latent cache is counted as a plain one",
-    "glm5-next": "its pooled index is not counted",
-    "qwen4exp": "its index and n-gram state are not counted",
+    "deepseek4": "its compressed cache is counted as a plain one, which is too much at long contexts",
+    "dots3note": "the keys of its index are not counted, nor all of its compute buffer",
+    "kimi-k3": "the block residuals it keeps are not all counted in its compute buffer",
+    "hy_v4": "its hyper-connections are counted roughly in its compute buffer",
+    "glm5-next": "the cache of its pooled index is not counted",
+    "qwen4exp": "the cache of its index and its n-gram state are not counted",
     "minimax-01": "the decay matrices of its linear attention are not counted",
-    "chameleon": "its masked logits are counted once more",
-    "t5": "its cross attention is not counted",
+    "chameleon": "the second copy of its logits finds less room than is counted at very long contexts",
+    "minimax-m3": "the masks of its sparse attention are counted roughly",
+    "t5": "its cross attention and its position biases are not counted",
+    "t5encoder": "its position biases are not counted",
     "graniteswitch": "its router layer is not counted",
     "dflash": "it is a draft model",
     "eagle3": "it is a draft model",
     "gemma4-assistant": "it is a draft model",
-    "qwen3tts": "it is no text model",
     "pockettts": "it is no text model",
 }
 
@@ -110,7 +119,7 @@ KEEPS_HIDDEN = frozenset(
     }
 )  # fmt: skip
 
-EXPLICIT_ATTENTION = frozenset({"grok"})
+EXPLICIT_ATTENTION = frozenset({"grok", "t5", "t5encoder"})
 
 _PLAIN = frozenset(
     {

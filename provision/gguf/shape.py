@@ -66,6 +66,12 @@ class ModelShape:
     """Elements per head of latent attention besides its wide query and value: the query, and its part without position."""
     indexer_head: int
     indexer_layers: frozenset[int]
+    index_top: int
+    """How many cells the index of sparse attention lets through."""
+    index_pool: int
+    """How many cells share a pooled index key; 0 where they do not."""
+    n_streams: int
+    """Copies of the residual stream side by side (hyper-connections); 1 usually."""
     recurrent_r: int
     """Elements (F32) of the rolling state of one recurrent layer and sequence."""
     recurrent_s: int
@@ -185,6 +191,9 @@ class _Reader:
             mla_query=self._mla_query(),
             indexer_head=self.integer("attention.indexer.key_length") or 0,
             indexer_layers=self._indexers(),
+            index_top=self.integer("attention.indexer.top_k") or 0,
+            index_pool=max(self.per_layer("attention.compress_ratios")) if self.arch == "qwen4exp" else 0,
+            n_streams=max(self.integer("hyper_connection.count") or 1, 1),
             recurrent_r=state_r,
             recurrent_s=state_s,
             conv_taps=self.integer("ssm.conv_kernel") or self.integer("shortconv.l_cache") or 4,

@@ -26,6 +26,13 @@ _NEMOTRON = {
     "attention.head_count": [16] * _LAYERS,
     "feed_forward_length": [0, 0, 5632, 0, 0, 0, 5632, 0],
 }
+_STREAMS = {
+    "hyper_connection.count": 4,
+    "hyper_connection.sinkhorn_iterations": 2,
+    "hyper_connection.epsilon": 1e-6,
+    "hyper_connection.low_rank": 64,
+    "attention.compress_ratios": [4] * _LAYERS,
+}
 _SPECIAL: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("deepseek2", "deepseek32", "glm-dsa", "mistral4"), _MLA),
     **dict.fromkeys(("mimo2", "step35", "spark2_5", "granite_swa", "maple", "cohere2moe", "muse-glimmer"), _FLAGS),
@@ -36,6 +43,85 @@ _SPECIAL: dict[str, dict[str, Any]] = {
     },
     **dict.fromkeys(("nemotron_h", "nemotron_h_moe"), _NEMOTRON),
     **dict.fromkeys(("qwen3next", "qwen35", "qwen35moe"), _DELTA),
+    **{key: {"attention.head_count_kv": 16} for key in ("olmoe", "dots1", "deepseek2-ocr")},
+    **{key: {"token_shift_count": 1, "attention.head_count_kv": 16} for key in ("rwkv6qwen2", "arwkv7")},
+    **{key: {"tokenizer.ggml.token_type_count": 2} for key in ("bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v3")},
+    **{
+        key: {"attention.key_length": 192, "rope.dimension_count": 64, "attention.head_count_kv": 16}
+        for key in ("minicpm3", "plm")
+    },
+    **{
+        name: {
+            **_MLA,
+            "attention.head_count_kv": [min(n, 1) for n in _SPARSE],
+            "attention.head_count": [16] * _LAYERS,
+            "expert_latent_length": 1024,
+            "attn_res.block_size": 4,
+            "activation.situ_beta": 4.0,
+            "activation.situ_linear_beta": 25.0,
+        }
+        for name in ("kimi-k3",)
+    },
+    "glm5-next": {
+        **_MLA,
+        **_STREAMS,
+        "attention.key_length": 512,
+        "rope.dimension_count": 0,
+        "attention.indexer.kpool": 4,
+        "attention.indexer.kpool_select_tail": True,
+        "attention.head_count_kv": [min(n, 1) for n in _SPARSE],
+    },
+    "qwen4exp": {**_DELTA, **_STREAMS, "attention.key_length": 128, "attention.value_length": 128},
+    "deepseek4": {
+        **_STREAMS,
+        "attention.head_count_kv": 1,
+        "attention.key_length": 128,
+        "attention.value_length": 128,
+        "rope.dimension_count": 64,
+        "attention.output_group_count": 8,
+        "attention.output_lora_rank": 256,
+        "attention.compress_ratios": [0, 0, 4, 128, 4, 128, 4, 128],
+        "attention.compress_rope_freq_base": 160000.0,
+        "hash_layer_count": 0,
+        "swiglu_clamp_exp": 10.0,
+        "expert_weights_scale": 1.0,
+        "expert_weights_norm": True,
+        "expert_gating_func": 4,
+    },
+    "dots3note": {
+        **_MLA,
+        **_FLAGS,
+        "attention.kv_lora_rank_swa": 512,
+        "attention.key_length_swa": 576,
+        "attention.value_length_swa": 512,
+        "attention.key_length_mla_swa": 192,
+        "attention.value_length_mla_swa": 128,
+        "attention.indexer.types": [0, 1] * (_LAYERS // 2),
+    },
+    "hy_v4": {
+        **_MLA,
+        **_STREAMS,
+        "hyper_connection.magnitude": 2.0,
+        "swiglu_clamp_exp": 10.0,
+        "expert_weights_scale": 1.0,
+        "expert_weights_norm": True,
+        "attention.indexer.types": [1, 0] * (_LAYERS // 2),
+    },
+    "minimax-m3": {
+        "rope.dimension_count": 64,
+        "attention.indexer.head_count": 4,
+        "attention.indexer.block_size": 4,
+        "attention.indexer.local_blocks": 1,
+    },
+    "maple": {**_FLAGS, "swiglu_clamp_exp": 7.0},
+    "hrm_text": {"block_count": 6, "hrm.layers_per_stack": 1, "hrm.h_cycles": 2, "hrm.l_cycles": 2},
+    "graniteswitch": {
+        "adapters.count": 2,
+        "adapters.lora_rank": 16,
+        "adapters.token_ids_activate": [5, 6],
+        "adapters.token_ids_substitute": [7, 8],
+    },
+    **{key: {"attention.relative_buckets_count": 32, "attention.head_count_kv": 16} for key in ("t5", "t5encoder")},
     "plamo2": {**_HYBRID, "ssm.group_count": 0},
     "gemma3n": {"block_count": 24},
     "gemma4": {
@@ -48,20 +134,27 @@ _SPECIAL: dict[str, dict[str, Any]] = {
 
 # Loadable from metadata alone, with an own way to be a language model.
 ARCHITECTURES = (
-    "afmoe", "apertus", "arcee", "arctic", "baichuan", "bailingmoe", "bailingmoe2", "bailingmoe3", "bitnet",
-    "bloom", "chatglm", "codeshell", "cogvlm", "cohere2", "cohere2moe", "command-r", "dbrx", "deci",
-    "deepseek", "deepseek2", "ernie4_5", "ernie4_5-moe", "exaone", "exaone-moe", "exaone4", "falcon",
-    "falcon-h1", "gemma", "gemma2", "gemma3", "gemma3n", "gemma4", "glm4", "glm4moe", "gpt-oss", "gpt2",
-    "gptneox", "granite", "granite_swa", "granitehybrid", "granitemoe", "grok", "grovemoe", "hunyuan-dense",
-    "hunyuan-moe", "hunyuan_vl", "hy_v3", "internlm2", "jais", "jais2", "jamba", "kimi-linear", "laguna",
-    "lfm2", "lfm2moe", "llama", "llama4", "maincoder", "mamba", "mamba2", "mellum", "mimo2", "minicpm",
-    "minimax-m2", "mistral3", "mistral4", "mpt", "muse-glimmer", "nanbeige", "nemotron", "nemotron_h",
-    "nemotron_h_moe", "olmo", "olmo2", "openelm", "orion", "paddleocr", "pangu-embedded", "phi2", "phi3",
-    "phimoe", "plamo", "plamo2", "plamo3", "qwen", "qwen2", "qwen2moe", "qwen2vl", "qwen3", "qwen35",
-    "qwen35moe", "qwen3moe", "qwen3next", "qwen3vl", "qwen3vlmoe", "refact", "rwkv7", "seed_oss",
-    "smallthinker", "smollm3", "spark2_5", "stablelm", "starcoder", "starcoder2", "step35", "talkie",
-    "xverse",
+    "afmoe", "apertus", "arcee", "arctic", "arwkv7", "baichuan", "bailingmoe", "bailingmoe2", "bailingmoe3",
+    "bitnet", "bloom", "chatglm", "codeshell", "cogvlm", "cohere2", "cohere2moe", "command-r", "dbrx", "deci",
+    "deepseek", "deepseek2", "deepseek2-ocr", "deepseek32", "dots1", "dream", "ernie4_5", "ernie4_5-moe",
+    "eurobert", "exaone", "exaone-moe", "exaone4", "falcon", "falcon-h1", "gemma", "gemma-embedding", "gemma2",
+    "gemma3", "gemma3n", "gemma4", "glm-dsa", "glm4", "glm4moe", "gpt-oss", "gpt2", "gptneox", "granite",
+    "granite_swa", "granitehybrid", "granitemoe", "grok", "grovemoe", "hrm_text", "hunyuan-dense", "hunyuan-moe",
+    "hunyuan_vl", "hy_v3", "hy_v4", "internlm2", "jais", "jais2", "jamba", "kimi-k3", "kimi-linear", "laguna",
+    "lfm2", "lfm2moe", "llada", "llada-moe", "llama", "llama-embed", "llama4", "maincoder", "mamba", "mamba2",
+    "maple", "mellum", "mimo2", "minicpm", "minicpm3", "minimax-01", "minimax-m2", "mistral3", "mistral4",
+    "modern-bert", "mpt", "muse-glimmer", "nanbeige", "nemotron", "nemotron_h", "nemotron_h_moe", "neo-bert",
+    "olmo", "olmo2", "olmoe", "openelm", "orion", "paddleocr", "pangu-embedded", "phi2", "phi3", "phimoe",
+    "plamo", "plamo2", "plamo3", "pockettts", "qwen", "qwen2", "qwen2moe", "qwen2vl", "qwen3", "qwen35",
+    "qwen35moe", "qwen3moe", "qwen3next", "qwen3tts", "qwen3vl", "qwen3vlmoe", "refact", "rnd1", "rwkv7",
+    "seed_oss", "smallthinker", "smollm3", "spark2_5", "stablelm", "starcoder", "starcoder2", "step35",
+    "t5encoder", "talkie", "xverse",
 )  # fmt: skip
+
+# Load too, and are told to be rough: `reasons` name what is not counted.
+ROUGH = ("chameleon", "deepseek4", "dots3note", "glm5-next", "graniteswitch", "minimax-m3", "qwen4exp", "t5")
+# The engine itself asserts with more than one sequence.
+ONE_SEQUENCE = frozenset({"deepseek32", "deepseek4", "dots3note", "glm-dsa", "hy_v4", "minimax-m3", "qwen4exp", "t5"})
 
 
 def generic(arch: str) -> dict[str, Any]:

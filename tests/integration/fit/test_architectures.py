@@ -9,18 +9,24 @@ from pathlib import Path
 import pytest
 
 from provision.fit.types import RunSettings
-from tests.support.architectures import ARCHITECTURES, PUBLISHED, generic
-from tests.support.engine_memory import ask_metadata, compare
+from tests.support.architectures import ARCHITECTURES, ONE_SEQUENCE, PUBLISHED, ROUGH, generic
+from tests.support.engine_memory import ask_metadata, compare, shape_of
 
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(importlib.util.find_spec("llama_cpp") is None, reason="llama-cpp-python is not installed here"),
 ]
 PYTHON = Path(sys.executable)
-REAL = ("llama", "qwen3moe", "gemma3", "deepseek2", "mamba", "lfm2", "gpt-oss", "falcon-h1", "qwen3next")
+REAL = (
+    "llama", "qwen3moe", "gemma3", "deepseek2", "mamba", "lfm2", "gpt-oss", "falcon-h1", "qwen3next", "phi3", "granitehybrid",
+    "rwkv7", "deepseek32", "cohere2",
+)  # fmt: skip
+# These run without flash attention whatever is asked, and so without a quantized V cache.
+UNQUANTIZED = frozenset({"grok"})
 USUAL = (
     RunSettings(n_ctx=4096),
     RunSettings(n_ctx=32_768),
+    RunSettings(n_ctx=131_072),
     RunSettings(n_ctx=8192, flash_attn=False, swa_full=True),
     RunSettings(n_ctx=8192, type_k="q8_0", type_v="q8_0"),
     RunSettings(n_ctx=16_384, n_batch=2048, n_ubatch=2048),
@@ -40,13 +46,20 @@ def test_published_shapes(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_every_architecture(arch: str) -> None:
-    # Grok runs without flash attention whatever is asked, and so without a quantized V cache.
-    settings = [one for one in USUAL if one.n_ubatch <= 512 and not (arch == "grok" and one.type_v != "f16")]
+    settings = [one for one in USUAL if one.n_ubatch <= 512 and not (arch in UNQUANTIZED and one.type_v != "f16")]
+    settings = [one for one in settings if one.n_seq_max == 1 or arch not in ONE_SEQUENCE]
     cells = compare(PYTHON, arch, generic(arch), settings)
     assert not isinstance(cells, str), cells
     for cell in cells:
         assert cell.our_context == cell.context, cell
         assert abs(cell.off) <= cell.tolerance, cell
+
+
+@pytest.mark.parametrize("arch", ROUGH)
+def test_what_is_rough_says_so(arch: str) -> None:
+    outcome = ask_metadata(PYTHON, generic(arch), [RunSettings(n_ctx=4096)])
+    assert outcome.kind == "ok", outcome.stderr_tail[-500:]
+    assert any(arch in note for note in shape_of(generic(arch)).assumptions)
 
 
 @pytest.mark.slow

@@ -63,7 +63,7 @@ def main():
 
     def breakdown(lib, context, read=memory.breakdown):
         buffers = read(lib, context)
-        tensors[:] = weights(lib, context)
+        tensors.extend(one for one in weights(lib, context) if one not in tensors)
         return buffers
 
     memory.breakdown = breakdown
