@@ -101,13 +101,13 @@ def create(
 
 
 def _machines(target: str | None, cuda_archs: list[str], pythons: list[str]) -> Machines:
-    from provision.cli.install import check_arch
+    from provision.cli.install import check_archs
     from provision.recipes.bundle_engine import Machines
     from provision.recipes.targets import parse_python, parse_target
 
     return Machines(
         target=parse_target(target) if target is not None else None,
-        cuda_archs=tuple(check_arch(arch) for arch in cuda_archs),
+        cuda_archs=check_archs(cuda_archs),
         pythons=tuple(dict.fromkeys(parse_python(python) for python in pythons)),
     )
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,30 +55,23 @@ def install(
     from provision.engine.types import ENGINE_VERSION, InstallWish
 
     session = open_session(json=json, progress=progress)
+    chosen = [name for name, on in zip(_BACKENDS, (cpu, cuda, vulkan, metal, rocm), strict=True) if on]
+    options = (cuda_arch, engine_version, from_source, prebuilt, no_cache, no_gpu_check, dry_run, toolkit != "auto")
+    if (explain is not None) + rollback + bool(chosen or auto or any(options)) > 1:
+        alone = "--explain" if explain is not None else "--rollback"
+        raise UsageError(f"{alone} stands alone", code="bad-option", hint=f"provision install {alone}")
     if explain is not None:
         return _explain(explain)
     if rollback:
         return _rollback(session, python)
-    chosen = [name for name, on in zip(_BACKENDS, (cpu, cuda, vulkan, metal, rocm), strict=True) if on]
-    if len(chosen) + auto > 1:
-        asked = ", ".join(f"--{name}" for name in (*chosen, *(["auto"] if auto else [])))
-        raise UsageError(f"choose one of {asked}", code="bad-option", hint="provision install --auto")
+    backends = [f"--{name}" for name in (*chosen, *(["auto"] if auto else []))]
+    _refuse_contradictions(backends, cuda_arch=bool(cuda_arch), toolkit=toolkit != "auto", no_gpu_check=no_gpu_check)
     if from_source and prebuilt:
         raise UsageError("--from-source contradicts --prebuilt", code="bad-option", hint="leave one out")
-    if no_gpu_check and not (cuda and cuda_arch):
-        raise UsageError(
-            "--no-gpu-check needs --cuda and --cuda-arch",
-            code="bad-option",
-            hint="provision install --cuda --cuda-arch 89 --no-gpu-check",
-        )
-    others = [name for name in chosen if name != "cuda"]
-    for option, value in (("--cuda-arch", cuda_arch), ("--toolkit", toolkit != "auto")):
-        if value and others:
-            raise UsageError(f"{option} says nothing about --{others[0]}", code="bad-option", hint="provision install --cuda")
     wish = InstallWish(
         backend=chosen[0] if chosen else "auto",  # type: ignore[arg-type]
         toolkit=toolkit if toolkit in ("auto", "system", "pypi") else str(Path(toolkit).absolute()),
-        cuda_archs=tuple(check_arch(arch) for arch in cuda_arch or ()),
+        cuda_archs=check_archs(cuda_arch or ()),
         engine_version=check_version(engine_version or ENGINE_VERSION),
         python=python.absolute() if python is not None else None,
         source="build" if from_source else "prebuilt" if prebuilt else "any",
@@ -87,10 +81,30 @@ def install(
     return _install(session, wish, dry_run=dry_run)
 
 
+def _refuse_contradictions(backends: Sequence[str], *, cuda_arch: bool, toolkit: bool, no_gpu_check: bool) -> None:
+    """UsageError for more than one backend, and for options of CUDA with another one."""
+    if len(backends) > 1:
+        raise UsageError(f"choose one of {', '.join(backends)}", code="bad-option", hint="provision install --auto")
+    if no_gpu_check and not (backends == ["--cuda"] and cuda_arch):
+        raise UsageError(
+            "--no-gpu-check needs --cuda and --cuda-arch",
+            code="bad-option",
+            hint="provision install --cuda --cuda-arch 89 --no-gpu-check",
+        )
+    other = next((backend for backend in backends if backend not in ("--cuda", "--auto")), None)
+    for option, given in (("--cuda-arch", cuda_arch), ("--toolkit", toolkit)):
+        if given and other:
+            raise UsageError(f"{option} says nothing about {other}", code="bad-option", hint="provision install --cuda")
+
+
+def check_archs(given: Sequence[str]) -> tuple[str, ...]:
+    """Architectures, oldest first and each once; several may stand in one word: `89,120`."""
+    archs = {check_arch(word) for text in given for word in re.split("[,;]", text)}
+    return tuple(sorted(archs, key=int))
+
+
 def check_arch(text: str) -> str:
     """`89` from `89`, `8.9` or `sm_89`; UsageError for anything else."""
-    import re
-
     match = re.fullmatch(r"(?:sm_|compute_)?(\d{1,2})\.?(\d)", text.strip())
     if match is None:
         raise UsageError(
@@ -101,8 +115,6 @@ def check_arch(text: str) -> str:
 
 def check_version(text: str) -> str:
     """A version of llama-cpp-python as pip takes it after `==`; UsageError for anything else."""
-    import re
-
     if re.fullmatch(r"\d+(\.\d+){1,3}((a|b|rc|\.post|\.dev)\d+)?", text.strip()) is None:
         hint = "provision install --engine-version 0.3.36"
         raise UsageError(f"{text!r} is not a version of llama-cpp-python", code="bad-version", hint=hint)

@@ -47,8 +47,9 @@ def inspect_environment(python: Path, *, environ: Mapping[str, str]) -> Environm
     """Ask `python` about itself in a child; UsageError (`bad-python`) when it cannot answer."""
     outcome = run_child(python, _CHILD, {}, timeout_s=60, env=environ)
     if outcome.kind != "ok":
+        said = outcome.stderr_tail.strip().splitlines()
         raise UsageError(
-            f"{python} does not work as a Python: {outcome.stderr_tail.strip().splitlines()[-1:] or [outcome.kind]}",
+            f"{python} does not work as a Python: {said[-1] if said else outcome.kind}",
             code="bad-python",
             hint="python3 -m venv .venv, then: provision install --python .venv/bin/python",
         )

@@ -93,13 +93,13 @@ def _foreseen(plan: BuildPlan, wish: InstallWish, environment: Environment, sett
     key, present, foreign = cache_key(plan), read_installed(environment), find_foreign(environment)
     if present is not None and wish.use_cache and _still_good(present, key):
         reason = Reason(topic="kept", choice="the engine that is here", because="it is the one planned, and was proven")
-        return replace(plan, reasons=(*plan.reasons, reason))
+        return replace(plan, reasons=(*plan.reasons, reason), estimated_s=None, disk_bytes=0)
     if present is None and foreign and not why_not_kept(foreign, wish, plan, cmake_args=settings.cmake_args):
         reason = Reason(topic="kept", choice=foreign.name, because="it is the one planned; if it proves right it stays")
         return replace(plan, reasons=(*plan.reasons, reason))
     if wish.use_cache and (wheel := find_wheel(settings.provision_home / "wheels", key)) is not None:
         reason = Reason(topic="wheel", choice=str(wheel.path), because="built before by the same plan; nothing is compiled")
-        return replace(plan, reasons=(*plan.reasons, reason))
+        return replace(plan, reasons=(*plan.reasons, reason), estimated_s=None, disk_bytes=0)
     short = lack_of_disk(plan, settings.provision_home)
     return plan if short is None else replace(plan, warnings=(*plan.warnings, f"no-disk: {short}; a real run ends with exit 3"))
 
@@ -255,6 +255,7 @@ def _place(work: Work, environment: Environment, wheel: WheelFile, action: Actio
             proof=proof,
             now=datetime.now(UTC).isoformat(timespec="seconds"),
             source=made.source,
+            before=read_installed(environment),
         )
         _move_in(stage, environment)
     finally:

@@ -45,9 +45,21 @@ class Installed:
 
 
 def write_provenance(
-    stage: Stage, plan: BuildPlan, *, key: str, action: Action, wheel: WheelFile, proof: Proof, now: str, source: str
+    stage: Stage,
+    plan: BuildPlan,
+    *,
+    key: str,
+    action: Action,
+    wheel: WheelFile,
+    proof: Proof,
+    now: str,
+    source: str,
+    before: Installed | None = None,
 ) -> None:
-    """Put the file into the stage, so that it arrives together with what it describes."""
+    """Put the file into the stage, so that it arrives together with what it describes.
+
+    `before` is the engine of ours that it replaces: packages that came with that one still came with us.
+    """
     data = {
         "schema": 1,
         "placed_by": "provision",
@@ -68,7 +80,7 @@ def write_provenance(
         },
         "proof": proof.to_data(),
         "libraries": {path.name: sha256_of(path) for path in sorted(stage.libraries.iterdir()) if path.is_file()},
-        "dependencies": list(stage.dependencies),
+        "dependencies": sorted({*stage.dependencies, *(before.dependencies if before else ())}),
     }
     (stage.dist_info / FILE).write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     record_file(stage.dist_info, FILE)

@@ -189,6 +189,27 @@ def test_uninstall_takes_out_what_was_placed_and_nothing_else(bench: Bench) -> N
     assert caught.value.code == "not-ours"
 
 
+@pytest.mark.slow
+def test_what_came_with_the_first_engine_goes_with_the_last(tmp_path: Path) -> None:
+    python = make_environment(tmp_path / "env", borrow=False)
+    bench = Bench(
+        python=python,
+        settings=private_settings(tmp_path / "home"),
+        model=write_tiny_model(tmp_path / "tiny.gguf"),
+        wheel=repack_engine(tmp_path / "wheels"),
+        root=tmp_path,
+    )
+    before = fingerprint(bench.environment)
+    bench.run()
+    first = provenance(python)["dependencies"]
+    assert any(name.startswith("numpy ") for name in first)
+    bench.run(use_cache=False)
+    assert provenance(python)["dependencies"] == first
+    removed = uninstall(python, settings=bench.settings)["removed"]
+    assert {name.split()[0] for name in removed} >= {"llama-cpp-python", "numpy", "diskcache", "jinja2"}
+    assert fingerprint(bench.environment) == before
+
+
 def test_a_distributions_own_python_is_never_touched(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     from provision.engine import install as module
 

@@ -146,6 +146,9 @@ def test_no_gpu(machine: Machine) -> None:
         (("--cpu", "--engine-version", "../../etc"), "bad-version"),
         (("--cpu", "--cuda-arch", "89"), "bad-option"),
         (("--cpu", "--toolkit", "pypi"), "bad-option"),
+        (("--rollback", "--dry-run"), "bad-option"),
+        (("--rollback", "--explain", "log"), "bad-option"),
+        (("--explain", "log", "--cuda"), "bad-option"),
     ],
 )
 def test_options_that_make_no_sense(machine: Machine, arguments: tuple[str, ...], code: str) -> None:
