@@ -40,10 +40,14 @@ def _python(url: str, alias: str, key_file: Path | None) -> str:
 
 
 def _editor(url: str, alias: str, key_file: Path | None) -> str:
-    """Continue's config.yaml; other editors ask for the same three values."""
+    """Continue's config.yaml (docs.continue.dev/reference); other editors ask for the same three values."""
     key = f"the line in {key_file}" if key_file is not None else "none"
     return "\n".join(
         [
+            "# ~/.continue/config.yaml",
+            "name: local",
+            "version: 0.0.1",
+            "schema: v1",
             "models:",
             f"  - name: {json.dumps(alias)}",
             "    provider: openai",

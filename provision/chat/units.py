@@ -167,7 +167,7 @@ def _image(plan: UnitPlan) -> str:
 
 _UNTRIED = (
     "# Runs llama.cpp's own server with the arguments chosen for this machine. Written by `provision serve --unit`, which",
-    "# starts no container: not tried here. Pin the image to a digest once it runs.",
+    "# starts no container: the image was not tried here. Pin it to a digest once it runs.",
 )
 
 
@@ -283,7 +283,8 @@ def _volume(source: Path, target: str) -> str:
     text = f"{source}:{target}:ro"
     if ":" in str(source) or any(char in text for char in "\n\r"):
         raise UsageError(f"{source} has a character that a quadlet volume cannot carry", code="bad-path", hint="move the file")
-    return _systemd_word(text)
+    # Unlike Exec, a Volume is not split into words: quadlet takes the line as it is and quotes it itself (Podman 5.4).
+    return text.replace("%", "%%").replace("$", "$$")
 
 
 def _compose_text(text: str) -> str:

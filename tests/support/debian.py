@@ -41,6 +41,16 @@ def apt(state: Path, *, sources: str | None) -> list[str]:
     return ["apt-get", "-q", *(word for option in options for word in ("-o", option))]
 
 
+def mirror(apt: list[str]) -> str:
+    """The Debian mirror this machine is configured with."""
+    listed = run([*apt, "indextargets", "--format", "$(REPO_URI) $(SUITE) $(COMPONENT)", "Created-By: Packages"])
+    for line in listed.splitlines():
+        uri, suite, component = line.split()
+        if component == "main" and "security" not in uri and "updates" not in suite and uri.rstrip("/").endswith("debian"):
+            return uri
+    raise Unavailable("no Debian mirror is configured for apt")
+
+
 def download(apt: list[str], packages: tuple[str, ...], folder: Path) -> list[Path]:
     """The packages and whatever of their dependencies is not installed here; the named ones always."""
     folder.mkdir()

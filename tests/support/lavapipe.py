@@ -12,7 +12,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.debian import Unavailable, apt, download, need_apt, run, unpack
+from tests.support.debian import Unavailable, apt, download, mirror, need_apt, run, unpack
 
 PACKAGES = ("mesa-vulkan-drivers", "libvulkan1", "libvulkan-dev", "glslc", "spirv-headers")
 HEADERS_SUITE = "trixie"
@@ -66,7 +66,7 @@ def prepare(folder: Path) -> Lavapipe:
     own = apt(root / "apt", sources=None)
     run([*own, "update"])
     unpack(download(own, PACKAGES, root / "debs"), root)
-    newer = apt(root / "apt-newer", sources=f"deb {_mirror(own)} {HEADERS_SUITE} main\n")
+    newer = apt(root / "apt-newer", sources=f"deb {mirror(own)} {HEADERS_SUITE} main\n")
     run([*newer, "update"])
     headers = root / "debs-newer"
     headers.mkdir()
@@ -77,16 +77,6 @@ def prepare(folder: Path) -> Lavapipe:
     _write_icd(root)
     (root / _DONE).touch()
     return Lavapipe(root=root)
-
-
-def _mirror(apt: list[str]) -> str:
-    """The Debian mirror this machine is configured with."""
-    listed = run([*apt, "indextargets", "--format", "$(REPO_URI) $(SUITE) $(COMPONENT)", "Created-By: Packages"])
-    for line in listed.splitlines():
-        uri, suite, component = line.split()
-        if component == "main" and "security" not in uri and "updates" not in suite and uri.rstrip("/").endswith("debian"):
-            return uri
-    raise Unavailable("no Debian mirror is configured for apt")
 
 
 def _write_icd(root: Path) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
+import yaml
 
 from tests.support.commands import private_environ, provision
 
@@ -97,6 +98,20 @@ def test_every_check_passes_with_the_real_client(server: Served, tmp_path: Path)
     assert ran.exit_code == 0, ran.stdout
     assert ran.data["verdict"] == "pass"
     assert {check["id"]: check["status"] for check in ran.data["checks"]} == {f"G{number}": "pass" for number in range(1, 9)}
+
+
+def test_the_printed_snippets_run_as_they_are(server: Served, tmp_path: Path) -> None:
+    shown = server.data["snippets"]
+    environ = private_environ(tmp_path)
+    python = subprocess.run([sys.executable, "-c", shown["python"]], capture_output=True, text=True, env=environ, check=False)
+    assert python.returncode == 0, python.stderr
+    assert python.stdout.strip()
+    editor = yaml.safe_load(shown["editor"])["models"][0]
+    assert (editor["apiBase"], editor["model"]) == (server.data["url"], "tale")
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed; the Python snippet ran, the shell's was not tried")
+    curl = subprocess.run(["sh", "-c", shown["curl"]], capture_output=True, text=True, env=environ, check=False)
+    assert json.loads(curl.stdout)["choices"][0]["message"]["content"], curl.stderr
 
 
 def test_nothing_of_the_environment_leaks_in(server: Served) -> None:
@@ -224,8 +239,12 @@ def test_a_server_that_is_not_there_fails_with_a_hint(tmp_path: Path) -> None:
 
 def test_units_are_printed_for_this_very_installation(scripted_model: ScriptedModel, tmp_path: Path) -> None:
     model = scripted_model(ENDLESS, loop=True)
-    ran = provision("serve", model, "--unit", "systemd", home=tmp_path)
+    template = tmp_path / "own.jinja"
+    template.write_text("{{ messages[0]['content'] }}")
+    asked = ["--template", template, "--n-gpu-layers", "0", "--embeddings"]
+    ran = provision("serve", model, "--unit", "systemd", *asked, home=tmp_path)
     assert f"ExecStart={sys.executable} -m provision serve {model} --offline" in ran.stdout
+    assert f"--ctx 4096 --n-gpu-layers 0 --template {template} --embeddings" in ran.stdout, "what was asked for is kept"
     assert ran.exit_code == 0
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed; the unit was printed but not verified by systemd")

@@ -100,6 +100,8 @@ def test_quadlet() -> None:
         assert line in text.splitlines()
     with pytest.raises(UsageError):
         unit("quadlet", model="/m/a:b.gguf", alias="x")
+    odd = unit("quadlet", model="/m/a b/100%$.gguf", alias="x")
+    assert "Volume=/m/a b/100%%$$.gguf:/models/100%%$$.gguf:ro" in odd.splitlines()
 
 
 def test_no_kind_goes_unchecked() -> None:
