@@ -35,6 +35,8 @@ def _named(error: OSError, path: Path) -> MachineError:
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return MachineError(f"cannot write in {place}: {error.strerror}", code="not-writable", hint=_ELSEWHERE)
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return MachineError(f"{error.filename or place} is a file, or lies below one", code="not-a-folder", hint=_ELSEWHERE)
     if error.errno == errno.EFBIG:
         return MachineError(
             f"the file system of {place} cannot hold a file that large (FAT32 ends at 4 GiB)",

@@ -141,7 +141,11 @@ def _check(wish: FetchWish) -> None:
         )
     unknown = [source for source in wish.sources if source not in ("hf", "modelscope")]
     if unknown:
-        raise UsageError(f"--source {unknown[0]!r} is neither hf nor modelscope", code="bad-option", hint="leave it out for hf")
+        raise UsageError(
+            f"--source {unknown[0]!r} is neither hf nor modelscope",
+            code="bad-option",
+            hint="--source modelscope; leave it out for hf",
+        )
 
 
 def _listings(ref: RepoRef, wish: FetchWish, settings: Settings, reporter: Reporter, asker: Asker) -> tuple[Listing, ...]:

@@ -25,7 +25,7 @@ from provision.errors import ProvisionError, TransferError, UsageError
 from provision.events import Note, Reporter, silent
 from provision.hub.origins import origin_of, tls_context
 from provision.hub.proxies import Proxy, proxy_for
-from provision.settings import Settings
+from provision.settings import OFFICIAL_ENDPOINT, Settings
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 _MAX_HOPS = 8
@@ -124,7 +124,7 @@ class Asker:
             try:
                 answer = self._once(method, url, headers, at_most=at_most)
             except (httpx2.TransportError, httpx2.DecodingError) as error:
-                trouble = unreachable(url, error)
+                trouble = unreachable(url, error, proxy=proxy_for(url, self._settings.environ))
                 # Nobody listening, or no such name: that seldom mends in seconds, and another mirror may be waiting.
                 if last or trouble.code == "tls-untrusted" or (isinstance(error, httpx2.ConnectError) and attempt == 2):
                     raise trouble from error
@@ -191,7 +191,7 @@ def refuse_downgrade(url: str, redirect: str) -> None:
         )
 
 
-def unreachable(url: str, error: Exception) -> ProvisionError:
+def unreachable(url: str, error: Exception, *, proxy: Proxy | None = None) -> ProvisionError:
     """One error for every way a server cannot be talked to. It names the origin and never the query."""
     origin = origin_of(url)
     text = str(error) or type(error).__name__
@@ -201,6 +201,12 @@ def unreachable(url: str, error: Exception) -> ProvisionError:
             code="tls-untrusted",
             hint="behind a company proxy: export SSL_CERT_FILE=/path/to/its-ca.pem",
         )
+    if proxy is not None:
+        return TransferError(
+            f"cannot reach {origin} through the proxy {proxy.scheme}://{proxy.host}:{proxy.port}: {text}",
+            code="hub-unreachable",
+            hint="see which proxy is set (env | grep -i _proxy) and whether it runs; to go past it: export NO_PROXY='*'",
+        )
     return TransferError(
         f"cannot reach {origin}: {text}",
         code="hub-unreachable",
@@ -209,10 +215,13 @@ def unreachable(url: str, error: Exception) -> ProvisionError:
 
 
 def bad_endpoint(url: str) -> UsageError:
+    """The part of `url` that came from a person, without a password it may hold; most often `https://` is missing."""
+    named = re.sub(r"^(https?://)?[^/]*@", r"\1", re.split(r"[?]|/api/|/resolve/", url)[0])
+    mended = f"https://{named}" if re.fullmatch(r"[A-Za-z0-9.-]+\.[a-z]{2,}(:\d{1,5})?(/[^\s]*)?", named) else OFFICIAL_ENDPOINT
     return UsageError(
-        f"not the address of a hub: {url.partition('?')[0]!r}",
+        f"not the address of a hub: {named!r}",
         code="bad-endpoint",
-        hint="export HF_ENDPOINT=https://huggingface.co",
+        hint=f"export HF_ENDPOINT={mended}",
     )
 
 

@@ -24,6 +24,11 @@ _REVISION = re.compile(r"(?!.{257})[A-Za-z0-9_][A-Za-z0-9_.+-]*(?:/[A-Za-z0-9_.+
 _HOSTS = re.compile(r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co|hf-mirror\.com)/")
 _FILE_PAGE = re.compile(r"(?P<repo>[^/]+/[^/]+)/(?:blob|resolve|tree)/(?P<revision>[^/]+)(?:/(?P<path>[^?#]+))?.*")
 
+_ELSEWHERE = re.compile(
+    r"(?:ms://|https?://(?:www\.)?(?P<modelscope>modelscope\.(?:cn|ai))/models/|(?P<endpoint>https?://[^/@\s]+)/)"
+    r"(?P<repo>[^/@:?#\s]+/[^/@:?#\s]+)(?P<quant>:[A-Za-z0-9_.-]+)?(?:[/?#].*)?"
+)
+
 
 def is_ref(text: str) -> bool:
     """Whether `text` has the form of a reference, and so is no path of a GGUF file."""
@@ -42,6 +47,14 @@ def parse_ref(text: str) -> RepoRef:
             f"that is the address of a page inside a repository: {text!r}",
             code="bad-ref",
             hint=f"provision fetch {page['repo']}{revision}{wish}",
+        )
+    elsewhere = _ELSEWHERE.fullmatch(rest)
+    if elsewhere and _REF.fullmatch(elsewhere["repo"]):
+        at = f"--endpoint {elsewhere['endpoint']}" if elsewhere["endpoint"] else "--source modelscope"
+        raise UsageError(
+            f"where to fetch from is an option, not a part of the name: {text!r}",
+            code="bad-ref",
+            hint=f"provision fetch {elsewhere['repo']}{elsewhere['quant'] or ''} {at}",
         )
     match = _REF.fullmatch(rest)
     if match is None or _doubled(match["org"]) or _doubled(match["name"]) or ".." in (match["file"] or "").split("/"):

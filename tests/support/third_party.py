@@ -38,12 +38,15 @@ def nginx(folder: Path) -> Program:
         return Program(path=Path(found), env={})
     folder.mkdir(parents=True)
     try:
+        # No pipes: apt's helpers would hold them open past the time limit. And a mirror that hangs is given up soon.
+        impatient = ["-o", "Acquire::Retries=0", "-o", "Acquire::http::Timeout=20"]
         subprocess.run(
-            ["apt-get", "download", "nginx", "nginx-common", "libpcre2-8-0"],
+            ["apt-get", "download", *impatient, "nginx", "nginx-common", "libpcre2-8-0"],
             cwd=folder,
             check=True,
-            capture_output=True,
-            timeout=120,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=60,
         )
         for package in folder.glob("*.deb"):
             subprocess.run(["dpkg-deb", "-x", str(package), str(folder)], check=True, capture_output=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from provision.errors import AccessError, IntegrityError, NotFoundError, ProvisionError, TransferError
+from provision.errors import AccessError, IntegrityError, MachineError, NotFoundError, ProvisionError, TransferError
 from provision.events import Event, Note
 from provision.fetch.service import fetch, plan_fetch
 from provision.fetch.types import FetchResult, FetchWish
@@ -272,6 +272,14 @@ def test_verify_finds_damage_at_rest_without_asking_anybody(hub: RunningHub, set
     assert len(hub.log.all()) == asked
     assert get(settings).files[0].action == "repaired"
     assert [one.status for one in verify_cached(ref, settings=settings)] == ["ok"]
+
+
+def test_a_file_where_a_folder_is_wanted_is_named(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("mine")
+    with pytest.raises(MachineError) as caught:
+        get(settings, local_dir=tmp_path / "taken")
+    assert caught.value.code == "not-a-folder"
+    assert (tmp_path / "taken").read_text() == "mine"
 
 
 def test_many_small_files_come_side_by_side_and_one_error_ends_all(hub: RunningHub, settings: Settings) -> None:

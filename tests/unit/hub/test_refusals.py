@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from provision.errors import AccessError, NotFoundError, ProvisionError, TransferError
-from provision.hub.http import Answer
+from provision.hub.http import Answer, bad_endpoint, unreachable
+from provision.hub.proxies import Proxy
 from provision.hub.refusals import refusal
 from tests.support.settings import settings_in
 
@@ -56,3 +57,25 @@ def test_what_a_server_says_is_shown_harmless(tmp_path: Path) -> None:
     error = refused(tmp_path, 403, message="no\x1b[31m way\n" + "x" * 500)
     assert "\x1b" not in error.message
     assert len(error.message) < 300
+
+
+@pytest.mark.parametrize(
+    ("url", "named", "hint"),
+    [
+        ("hf-mirror.com/api/models/org/m", "hf-mirror.com", "export HF_ENDPOINT=https://hf-mirror.com"),
+        ("corp.example:8443/hf/api/models/o/m", "corp.example:8443/hf", "export HF_ENDPOINT=https://corp.example:8443/hf"),
+        ("me:secret@hf.example.com/api/models/o/m", "hf.example.com", "export HF_ENDPOINT=https://hf.example.com"),
+        ("http://me:secret@host:port/api/models/o/m", "http://host:port", "export HF_ENDPOINT=https://huggingface.co"),
+    ],
+)
+def test_an_endpoint_without_https_is_mended_in_the_hint(url: str, named: str, hint: str) -> None:
+    error = bad_endpoint(url)
+    assert (error.message, error.hint) == (f"not the address of a hub: {named!r}", hint)
+
+
+def test_a_dead_proxy_is_named_without_its_password() -> None:
+    proxy = Proxy(scheme="http", host="127.0.0.1", port=7890, username="me", password="secret")
+    error = unreachable("https://hub.example/x?sig=1", OSError("refused"), proxy=proxy)
+    assert "through the proxy http://127.0.0.1:7890: refused" in error.message
+    assert "secret" not in error.message + error.hint
+    assert "sig" not in error.message

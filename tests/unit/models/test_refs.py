@@ -96,3 +96,18 @@ def test_every_repository_of_the_corpus_is_a_reference() -> None:
     corpus = json.loads((Path(__file__).parents[2] / "data" / "gguf-listings.json").read_text(encoding="utf-8"))["repos"]
     for entry in corpus:
         assert parse_ref(entry["repo"]).repo_id == entry["repo"]
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("ms://org/m:Q4_K_M", "provision fetch org/m:Q4_K_M --source modelscope"),
+        ("https://modelscope.cn/models/org/m", "provision fetch org/m --source modelscope"),
+        ("https://www.modelscope.ai/models/org/m/files?x=1", "provision fetch org/m --source modelscope"),
+        ("http://10.0.0.5:8090/org/m", "provision fetch org/m --endpoint http://10.0.0.5:8090"),
+    ],
+)
+def test_an_address_elsewhere_becomes_an_option(text: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_ref(text)
+    assert (caught.value.code, caught.value.hint) == ("bad-ref", hint)
