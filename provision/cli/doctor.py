@@ -244,10 +244,14 @@ def _render_fix(console: Console, mended: Mapping[str, Any]) -> None:
     if not mended["plan"] and not mended["undone"]:
         _say(console, "nothing to mend without root, and nothing to undo")
     elif done:
-        _say(console, "take it back with: provision doctor --fix --undo")
+        from provision.cli.called import as_called
+
+        _say(console, as_called("take it back with: provision doctor --fix --undo"))
 
 
 def _render_finding(console: Console, finding: Mapping[str, Any]) -> None:
+    from provision.cli.called import as_called
+
     _say(console, "")
     _say(console, f"{_MARKS[finding['status']]} {finding['check']}: {finding['summary']}", rest="    ")
     for line in finding["detail"].splitlines():
@@ -258,7 +262,7 @@ def _render_finding(console: Console, finding: Mapping[str, Any]) -> None:
     _say(console, f"  → {remedy['text']}", rest="    ")
     for line in (*remedy["commands"], *([remedy["url"]] if remedy["url"] else [])):
         # To be copied, so never wrapped.
-        shown = "".join(letter if letter.isprintable() else "?" for letter in line)
+        shown = as_called("".join(letter if letter.isprintable() else "?" for letter in line))
         console.print(f"      {shown}", markup=False, style="bold", soft_wrap=True)
 
 

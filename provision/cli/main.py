@@ -133,8 +133,9 @@ def _speak_failure(result: Result, *, json_wanted: bool) -> int:
 def _print_errors(result: Result) -> None:
     # Messages repeat names from servers, archives and model files, which nobody has vouched for.
     from provision.chat.terminal import strip_terminal_escapes
+    from provision.cli.called import as_called
 
     for item in result.errors:
         sys.stderr.write(f"error: {strip_terminal_escapes(item.message)}\n")
         if item.hint:
-            sys.stderr.write(f"  → {strip_terminal_escapes(item.hint)}\n")
+            sys.stderr.write(f"  → {as_called(strip_terminal_escapes(item.hint))}\n")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from provision.cli.called import program
 from provision.cli.session import DryRunOption, JsonOption, ProgressOption, Spoken, open_session
 from provision.errors import ExitCode
 from provision.result import ErrorItem, Result
@@ -66,13 +67,15 @@ def _render_up(console: Console, data: Mapping[str, Any]) -> None:
     # soft_wrap: the last line is what scripts grep for and people copy; it must stay one line.
     console.print(data["line"], markup=False, soft_wrap=True)
     if data["verdict"] in ("pass", "warn"):
-        target = data["recipe"]
         console.print("\nnext:", markup=False)
-        console.print(f"  provision chat {target:<24} talk to it", markup=False, soft_wrap=True)
-        console.print(
-            f"  provision serve {target:<23} an OpenAI-compatible server on this machine", markup=False, soft_wrap=True
-        )
-        console.print(f"  provision lock {target:<24} write down exactly what was installed", markup=False, soft_wrap=True)
+        own = program()
+        for words, what in (
+            ("chat", "talk to it"),
+            ("serve", "an OpenAI-compatible server on this machine"),
+            ("lock", "write down exactly what was installed"),
+        ):
+            command = f"{own} {words} {data['recipe']}"
+            console.print(f"  {command:<40} {what}", markup=False, soft_wrap=True)
 
 
 def _render_plan(console: Console, data: Mapping[str, Any]) -> None:
