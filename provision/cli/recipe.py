@@ -118,12 +118,13 @@ def export_recipe(
     """Write a recipe in another tool's words."""
     from pathlib import Path
 
-    from provision.recipes.exchange import export_text, write_new
+    from provision.recipes.exchange import export_text, left_out, write_new
     from provision.recipes.load import load_recipe
 
-    text = export_text(load_recipe(name), to=to, model=model, backend=backend)
+    recipe = load_recipe(name)
+    text = export_text(recipe, to=to, model=model, backend=backend)
     written = str(write_new(Path(output), text)) if output else None
-    data = {"format": to, "text": text, "written": written}
+    data = {"format": to, "text": text, "notes": list(left_out(recipe, to=to)), "written": written}
     return Spoken(result=Result(command="recipe", data=data), render=_render_export)
 
 
@@ -213,3 +214,5 @@ def _render_export(console: Console, data: Mapping[str, Any]) -> None:
         console.print(f"wrote {data['written']}", markup=False)
     else:
         console.file.write(data["text"])
+    for note in data["notes"]:
+        sys.stderr.write(f"note: {note}\n")

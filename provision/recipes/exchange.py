@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from pathlib import Path
 
 import tomli_w
 
 from provision.errors import UsageError
-from provision.recipes.foreign.imported import Imported
+from provision.recipes.foreign.imported import Imported, is_path
+from provision.recipes.foreign.llama_server import CARRIED as OPTIONS_CARRY
 from provision.recipes.foreign.model_yaml import read_model_yaml
+from provision.recipes.foreign.modelfile import CARRIED as MODELFILE_CARRIES
 from provision.recipes.foreign.modelfile import read_modelfile, write_modelfile
 from provision.recipes.foreign.preset_ini import read_preset, write_preset
+from provision.recipes.foreign.units import CARRIED as UNITS_CARRY
 from provision.recipes.foreign.units import IMAGES, write_compose, write_quadlet, write_shell
 from provision.recipes.load import merge, parse_recipe
 from provision.recipes.problems import suggestion
@@ -34,10 +38,20 @@ def import_file(path: Path, *, kind: str, section: str | None, name: str | None)
         raise UsageError(f"cannot read {path}: {error.strerror}", code="unreadable") from error
     if len(raw) > _MAX_BYTES:
         raise UsageError(f"{path} is larger than 1 MiB", code="bad-import")
-    imported = _read(raw.decode("utf-8", "replace"), kind=kind, section=section)
+    imported = _read(_decoded(raw), kind=kind, section=section)
     data = merge(imported.data, {"name": name} if name else {})
     recipe = parse_recipe(data, source=f"the recipe made of {path}")
     return to_toml(recipe), recipe, imported.notes
+
+
+def left_out(recipe: Recipe, *, to: str) -> tuple[str, ...]:
+    """A sentence for each setting of the recipe that the format `to` has no word for."""
+    carried = {"modelfile": MODELFILE_CARRIES, "preset": OPTIONS_CARRY}.get(to, UNITS_CARRY)
+    data = recipe.to_data()
+    settings = [f"{table}.{key}" for table in ("load", "chat", "sampling", "serve") for key in data.get(table, {})]
+    if to in ("compose", "quadlet"):
+        carried = carried - {"serve.host"}  # published on loopback, whatever the recipe says
+    return tuple(f"{setting} has no counterpart in {to} and was left out" for setting in settings if setting not in carried)
 
 
 def guess_kind(file_name: str) -> str:
@@ -65,8 +79,7 @@ def export_text(recipe: Recipe, *, to: str, model: str | None = None, backend: s
         raise UsageError("--model holds a line break or another control character", code="bad-export")
     match to:
         case "modelfile":
-            is_path = wanted.endswith(".gguf")
-            return write_modelfile(recipe, model=wanted if is_path else f"hf.co/{wanted}")
+            return write_modelfile(recipe, model=wanted if is_path(wanted) else f"hf.co/{wanted}")
         case "preset":
             return write_preset(recipe, model=wanted)
         case "compose":
@@ -118,6 +131,12 @@ def _model_of(recipe: Recipe) -> str:
         code="bad-export",
         hint="name a GGUF: add --model /path/to/model.gguf",
     )
+
+
+def _decoded(raw: bytes) -> str:
+    """Text as editors save it: UTF-8, perhaps with a mark in front, or the UTF-16 of PowerShell's redirection."""
+    encoding = "utf-16" if raw[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    return raw.decode(encoding, "replace")
 
 
 def _read(text: str, *, kind: str, section: str | None) -> Imported:

@@ -23,6 +23,11 @@ def unreadable(kind: str, why: str, *, hint: str = "") -> UsageError:
     return UsageError(f"this {kind} cannot become a recipe: {why}", code="bad-import", hint=hint)
 
 
+def is_path(model: str) -> bool:
+    """Whether `model` is a file of this machine and not `org/name[:QUANT]`. Ollama's own blobs have no suffix."""
+    return model.lower().endswith(".gguf") or model.startswith((".", "/", "~"))
+
+
 def recipe_name(text: str) -> str:
     """A name the schema accepts, made of `org/Some_Name-GGUF`: `some_name`."""
     base = text.rsplit("/", 1)[-1].lower()

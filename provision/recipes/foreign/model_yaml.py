@@ -19,7 +19,11 @@ _FIELDS = {
     "llm.prediction.maxPredictedTokens": ("sampling", "max_tokens"),
     "llm.prediction.stopStrings": ("sampling", "stop"),
     "llm.prediction.systemPrompt": ("chat", "system"),
+    "llm.prediction.llama.cpuThreads": ("load", "n_threads"),
     "llm.load.contextLength": ("load", "n_ctx"),
+    "llm.load.llama.flashAttention": ("load", "flash_attn"),
+    "llm.load.llama.kCacheQuantizationType": ("load", "kv_type"),
+    "llm.load.llama.acceleration.offloadRatio": ("load", "n_gpu_layers"),
 }
 _REASONING = "llm.prediction.reasoning.parsing"
 
@@ -42,8 +46,9 @@ def read_model_yaml(text: str) -> Imported:
         for field in fields if isinstance(fields, list) else []:
             if isinstance(field, Mapping):
                 _take(data, notes, str(field.get("key")), field.get("value"))
-    if document.get("customFields"):
-        notes.append("customFields are buttons of LM Studio and were left out")
+    _take_defaults(data, notes, document.get("customFields"))
+    if document.get("suggestions"):
+        notes.append("suggestions are shown by LM Studio only and were left out")
     return Imported(data=data, notes=tuple(notes))
 
 
@@ -78,4 +83,34 @@ def _take(data: dict[str, Any], notes: list[str], key: str, value: Any) -> None:
         if not value.get("checked", True):
             return
         value = value.get("value")
+    if target[1] == "n_gpu_layers":
+        # A share of the layers; only all and none can be said without knowing how many there are.
+        known = {"max": -1, 1: -1, "off": 0, 0: 0}
+        if not isinstance(value, str | int | float) or value not in known:
+            notes.append(f"{key} {value!r} has no counterpart and was left out")
+            return
+        value = known[value]
+    if target[1] == "kv_type" and value not in ("f16", "q8_0", "q4_0"):
+        notes.append(f"{key} {value!r} has no counterpart and was left out")
+        return
     put(data, *target, value)
+
+
+def _take_defaults(data: dict[str, Any], notes: list[str], fields: Any) -> None:
+    """Buttons of LM Studio that set a variable of the template: their defaults hold where there is no button."""
+    for field in fields if isinstance(fields, list) else []:
+        if not isinstance(field, Mapping):
+            continue
+        effects = field.get("effects")
+        names = [
+            effect.get("variable")
+            for effect in (effects if isinstance(effects, list) else [])
+            if isinstance(effect, Mapping) and effect.get("type") == "setJinjaVariable"
+        ]
+        value = field.get("defaultValue")
+        if not isinstance(value, bool | int | float | str) or not all(isinstance(name, str) for name in names):
+            names = []
+        for name in names:
+            data.setdefault("chat", {}).setdefault("template_kwargs", {})[name] = value
+        if not names:
+            notes.append(f"customFields {field.get('key')} is a button of LM Studio and was left out")

@@ -1,17 +1,17 @@
-"""Ollama Modelfiles, both ways (ollama/ollama docs/modelfile.md, version 0.12).
+"""Ollama Modelfiles, both ways (ollama/ollama parser/parser.go and docs/modelfile.md, version 0.12).
 
 A Modelfile that builds on a name of Ollama's own library (`FROM llama3.2`) names no GGUF, so it cannot become a recipe.
 Its TEMPLATE is Go text/template, which nothing here can run: the template inside the GGUF is used, and a note says so.
+Values in quotes, one or three, may span lines and know no escapes: what is between the quotes is the value.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
 from provision.errors import UsageError
-from provision.recipes.foreign.imported import Imported, hub_model, put, recipe_name, unreadable
+from provision.recipes.foreign.imported import Imported, hub_model, is_path, put, recipe_name, unreadable
 from provision.recipes.schema import Recipe
 
 _HUB_HOSTS = ("hf.co/", "huggingface.co/")
@@ -34,6 +34,15 @@ _PARAMETERS: dict[str, tuple[str, str, type]] = {
     "num_predict": ("sampling", "max_tokens", int),
     "seed": ("sampling", "seed", int),
 }
+_NO_LONGER = {"use_mlock"}
+"""Parameters Ollama only warns about today."""
+CARRIED = {f"{table}.{key}" for name, (table, key, _) in _PARAMETERS.items() if name not in _NO_LONGER} | {
+    "sampling.stop",
+    "chat.system",
+}
+"""Settings of a recipe that a written Modelfile holds."""
+_AT_LEAST = {"num_ctx": 1, "num_thread": 1, "num_batch": 1, "num_gpu": 0, "num_predict": 1, "seed": 0}
+"""Below that, Ollama means its default, as a recipe does by leaving the key out."""
 _IGNORED = {
     "TEMPLATE": "TEMPLATE is Go text/template; the template inside the GGUF is used instead",
     "MESSAGE": "MESSAGE lines are a conversation, not a setting: give them to `provision chat -i`",
@@ -49,16 +58,17 @@ def read_modelfile(text: str) -> Imported:
     data: dict[str, Any] = {}
     notes: list[str] = []
     origin: str | None = None
-    for word, rest in _instructions(text):
+    for word, name, value in _instructions(text):
         match word:
             case "FROM":
-                origin = rest
+                origin = value
             case "SYSTEM":
-                put(data, "chat", "system", rest)
+                put(data, "chat", "system", value)
             case "LICENSE":
-                data["license"] = rest.strip().splitlines()[0][:120] if rest.strip() else "empty LICENSE"
+                first = next((line for line in value.splitlines() if line.strip()), "empty LICENSE")
+                data["license"] = " ".join(first.split())[:120]
             case "PARAMETER":
-                _take_parameter(data, notes, rest)
+                _take_parameter(data, notes, name, value)
             case _ if word in _IGNORED:
                 if _IGNORED[word] not in notes:
                     notes.append(_IGNORED[word])
@@ -77,18 +87,26 @@ def write_modelfile(recipe: Recipe, *, model: str) -> str:
     tables: dict[str, dict[str, Any]] = {"load": recipe.load.model_dump(), "sampling": recipe.sampling.model_dump()}
     for parameter, (table, key, _) in _PARAMETERS.items():
         value = tables[table][key]
-        if value is not None and value != "auto":
+        if value is not None and value != "auto" and parameter not in _NO_LONGER:
             lines.append(f"PARAMETER {parameter} {str(value).lower() if isinstance(value, bool) else value}")
-    lines += [f'PARAMETER stop "{_escaped(stop)}"' for stop in recipe.sampling.stop]
+    lines += [_written("PARAMETER stop", stop) for stop in recipe.sampling.stop]
     if recipe.chat.system is not None:
-        if _QUOTES in recipe.chat.system:
-            raise UsageError('the system prompt holds """, which a Modelfile cannot carry', code="bad-export")
-        lines.append(f"SYSTEM {_QUOTES}{recipe.chat.system}{_QUOTES}")
+        lines.append(_written("SYSTEM", recipe.chat.system))
     return "\n".join(lines) + "\n"
 
 
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+def _written(head: str, value: str) -> str:
+    """`head` and `value` in the quotes it needs. UsageError when no quotes can carry it."""
+    plain = value == value.strip() and "\n" not in value and value != "" and not value.startswith('"')
+    candidates = [value] if plain else [f'"{value}"', f"{_QUOTES}{value}{_QUOTES}"]
+    for candidate in candidates:
+        try:
+            read = [found for _, _, found in _instructions(f"{head} {candidate}")]
+        except UsageError:
+            continue
+        if read == [value]:
+            return f"{head} {candidate}"
+    raise UsageError(f"{head} {value[:40]!r} cannot be written in a Modelfile, which knows no escapes", code="bad-export")
 
 
 def _origin_tables(origin: str) -> dict[str, Any]:
@@ -96,7 +114,7 @@ def _origin_tables(origin: str) -> dict[str, Any]:
         stripped = origin.removeprefix("https://")
         if stripped.startswith(host):
             return hub_model(stripped.removeprefix(host))
-    if origin.endswith(".gguf") or origin.startswith((".", "/", "~")):
+    if is_path(origin):
         return {"model": {"path": origin}}
     raise unreadable(
         "Modelfile",
@@ -105,9 +123,8 @@ def _origin_tables(origin: str) -> dict[str, Any]:
     )
 
 
-def _take_parameter(data: dict[str, Any], notes: list[str], rest: str) -> None:
-    name, _, value = rest.strip().partition(" ")
-    value = _unquoted(value.strip())
+def _take_parameter(data: dict[str, Any], notes: list[str], name: str, value: str) -> None:
+    name = name.lower()
     if name == "stop":
         data.setdefault("sampling", {}).setdefault("stop", []).append(value)
         return
@@ -116,41 +133,48 @@ def _take_parameter(data: dict[str, Any], notes: list[str], rest: str) -> None:
         notes.append(f"PARAMETER {name} has no counterpart and was left out")
         return
     table, key, kind = known
+    # Ollama itself refuses `0.2  # why`, which people write all the same.
+    number = value.partition("#")[0].strip()
     try:
-        converted = value.lower() in {"true", "1"} if kind is bool else kind(value)
+        converted = number.lower() in {"true", "1", "t"} if kind is bool else kind(number)
     except ValueError as error:
         raise unreadable("Modelfile", f"PARAMETER {name} {value!r} is not a number") from error
-    if name == "num_gpu" and converted < 0:
-        return
-    if name == "num_predict" and converted < 0:
-        notes.append("num_predict below 0 means no limit, which is the default here")
+    if name in _AT_LEAST and converted < _AT_LEAST[name]:
+        notes.append(f"PARAMETER {name} {converted} means the default, which is the default here too")
         return
     put(data, table, key, converted)
 
 
-def _instructions(text: str) -> Iterator[tuple[str, str]]:
-    """(INSTRUCTION, argument) pairs; arguments in triple quotes may span lines."""
-    lines = iter(text.splitlines())
+def _instructions(text: str) -> Iterator[tuple[str, str, str]]:
+    """(INSTRUCTION, name, value): `name` is the parameter's or the role of a message, else empty."""
+    lines = iter(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"))
     for line in lines:
         stripped = line.strip()
         if not stripped or stripped.startswith("#"):
             continue
-        word, _, rest = stripped.partition(" ")
-        rest = rest.strip()
-        opening = re.search(_QUOTES, rest)
-        if opening is None:
-            yield word.upper(), _unquoted(rest) if word.upper() in {"SYSTEM", "FROM"} else rest
-            continue
-        body = rest[opening.end() :]
-        while _QUOTES not in body:
+        word, rest = _cut(stripped)
+        name, value = _cut(rest) if word.upper() in {"PARAMETER", "MESSAGE"} else ("", rest)
+        while _open(value.strip()):
             try:
-                body += "\n" + next(lines)
+                value += "\n" + next(lines)
             except StopIteration:
                 raise unreadable("Modelfile", f"the quotes after {word.upper()} never close") from None
-        yield word.upper(), body[: body.index(_QUOTES)]
+        yield word.upper(), name, _unquoted(value.strip())
+
+
+def _cut(text: str) -> tuple[str, str]:
+    parts = text.split(None, 1)
+    return parts[0] if parts else "", parts[1] if len(parts) > 1 else ""
+
+
+def _open(value: str) -> bool:
+    """Whether a quoted value goes on: it ends where a line ends in the quotes it began with."""
+    if value.startswith(_QUOTES):
+        return not (len(value) >= 2 * len(_QUOTES) and value.endswith(_QUOTES))
+    return value.startswith('"') and not (len(value) >= 2 and value.endswith('"'))
 
 
 def _unquoted(value: str) -> str:
-    if len(value) >= 2 and value[0] == value[-1] == '"':
-        return value[1:-1].replace("\\n", "\n").replace('\\"', '"').replace("\\\\", "\\")
-    return value
+    if value.startswith(_QUOTES):
+        return value[len(_QUOTES) : -len(_QUOTES)]
+    return value[1:-1] if value.startswith('"') else value

@@ -8,7 +8,13 @@ from __future__ import annotations
 import json
 import shlex
 
+from provision.recipes.foreign.imported import is_path
+from provision.recipes.foreign.llama_server import CARRIED as OPTIONS_CARRY
+from provision.recipes.foreign.llama_server import option_values
 from provision.recipes.schema import Recipe
+
+CARRIED = OPTIONS_CARRY | {"chat.template"}
+"""Settings of a recipe that the written files hold."""
 
 IMAGES = {
     "cpu": "ghcr.io/ggml-org/llama.cpp:server",
@@ -22,38 +28,13 @@ _INSIDE = "0.0.0.0"  # noqa: S104 - inside the container; the port is published 
 
 def server_arguments(recipe: Recipe, *, model: str, host: str, port: int) -> list[str]:
     """Arguments of llama-server: the model, and every load and sampling parameter the recipe fixes."""
-    arguments = ["-m" if model.endswith(".gguf") else "-hf", model, "--host", host, "--port", str(port)]
-    load, sampling = recipe.load, recipe.sampling
-    pairs: list[tuple[str, object | None]] = [
-        ("--ctx-size", load.n_ctx),
-        ("--n-gpu-layers", None if load.n_gpu_layers == "auto" else load.n_gpu_layers),
-        ("--batch-size", load.n_batch),
-        ("--ubatch-size", load.n_ubatch),
-        ("--threads", load.n_threads),
-        ("--cache-type-k", load.kv_type),
-        ("--cache-type-v", load.kv_type),
-        ("--flash-attn", None if load.flash_attn is None else ("on" if load.flash_attn else "off")),
-        ("--temp", sampling.temperature),
-        ("--top-k", sampling.top_k),
-        ("--top-p", sampling.top_p),
-        ("--min-p", sampling.min_p),
-        ("--repeat-penalty", sampling.repeat_penalty),
-        ("--presence-penalty", sampling.presence_penalty),
-        ("--frequency-penalty", sampling.frequency_penalty),
-        ("--predict", sampling.max_tokens),
-        ("--seed", sampling.seed),
-        ("--alias", recipe.serve.alias or recipe.name),
-    ]
-    for option, value in pairs:
-        if value is not None:
-            arguments += [option, str(value)]
-    if load.use_mlock:
-        arguments.append("--mlock")
-    if load.use_mmap is False:
-        arguments.append("--no-mmap")
-    if recipe.chat.template_kwargs:
-        arguments += ["--chat-template-kwargs", json.dumps(recipe.chat.template_kwargs, sort_keys=True)]
-    return arguments
+    arguments = ["-m" if is_path(model) else "-hf", model, "--host", host, "--port", str(port)]
+    for option, value in option_values(recipe).items():
+        arguments += [f"--{option}", value]
+    if recipe.chat.template is not None:
+        # Without --jinja before it only the names of built-in templates are taken.
+        arguments += ["--jinja", "--chat-template", recipe.chat.template]
+    return [*arguments, "--alias", recipe.serve.alias or recipe.name]
 
 
 def write_compose(recipe: Recipe, *, model: str, backend: str = "cpu") -> str:
@@ -70,7 +51,8 @@ def write_compose(recipe: Recipe, *, model: str, backend: str = "cpu") -> str:
         f"    ports: ['127.0.0.1:{recipe.serve.port}:{_CONTAINER_PORT}']",
         "    volumes: ['models:/root/.cache/llama.cpp']",
         "    command:",
-        *(f"      - {json.dumps(word, ensure_ascii=False)}" for word in command),
+        # Compose puts variables in where it sees a dollar sign.
+        *(f"      - {json.dumps(word.replace('$', '$$'), ensure_ascii=False)}" for word in command),
     ]
     if backend == "cuda":
         lines += [
@@ -89,7 +71,8 @@ def write_quadlet(recipe: Recipe, *, model: str, backend: str = "cpu") -> str:
     lines = [
         f"# {recipe.title}; written by provision from recipe {recipe.name}",
         "[Unit]",
-        f"Description={recipe.title}",
+        # A % starts a specifier, and a backslash at the end would draw the next line in.
+        f"Description={recipe.title.replace('%', '%%').rstrip(chr(92))}",
         "",
         "[Container]",
         f"Image={IMAGES[backend]}",

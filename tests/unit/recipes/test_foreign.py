@@ -20,7 +20,7 @@ FROM hf.co/Qwen/Qwen3-8B-GGUF:Q4_K_M
 PARAMETER temperature 0.6
 PARAMETER num_ctx 4096
 PARAMETER stop "<|im_end|>"
-PARAMETER stop "a \\"b\\""
+PARAMETER stop "a \\"b"
 PARAMETER mirostat 2
 TEMPLATE """{{ .Prompt }}
 second line"""
@@ -77,7 +77,7 @@ def full_recipe() -> Recipe:
             "title": "Mine",
             "model": {"repo": "org/name-GGUF"},
             "select": {"quant": "Q8_0"},
-            "load": {"n_ctx": 4096, "n_gpu_layers": 20, "kv_type": "q8_0", "flash_attn": True, "use_mlock": True},
+            "load": {"n_ctx": 4096, "n_gpu_layers": 20, "kv_type": "q8_0", "flash_attn": True, "use_mmap": True},
             "chat": {"system": "Be 'kind' $HOME 100%", "template_kwargs": {"enable_thinking": False}},
             "sampling": {"temperature": 0.5, "top_k": 20, "stop": ['say "no"', "line\nbreak"], "max_tokens": 99},
             "serve": {"port": 9000, "alias": "me"},
@@ -92,7 +92,7 @@ def test_modelfile_to_recipe() -> None:
     assert recipe.model.repo == "Qwen/Qwen3-8B-GGUF"
     assert recipe.select.quant == "Q4_K_M"
     assert recipe.load.n_ctx == 4096
-    assert recipe.sampling.stop == ("<|im_end|>", 'a "b"')
+    assert recipe.sampling.stop == ("<|im_end|>", 'a \\"b'), "Ollama knows no escapes"
     assert recipe.chat.system == "You are\nkind."
     assert len(imported.notes) == 3
     assert any("mirostat" in note for note in imported.notes)
@@ -163,7 +163,7 @@ def test_modelfile_round_trip() -> None:
     assert back.select.quant == "Q8_0"
     assert back.sampling == recipe.sampling
     assert back.chat.system == recipe.chat.system
-    assert (back.load.n_ctx, back.load.n_gpu_layers, back.load.use_mlock) == (4096, 20, True)
+    assert (back.load.n_ctx, back.load.n_gpu_layers, back.load.use_mmap) == (4096, 20, True)
 
 
 def test_preset_round_trip() -> None:
