@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,30 +16,47 @@ if TYPE_CHECKING:
 
 
 def render_bench(console: Console, data: Mapping[str, Any]) -> None:
-    """A table, then bars when there is something to compare, then the notes."""
+    """A table, CPU against GPU where both were measured, bars when there is something to compare, then the notes."""
+    from provision.smoke.bench_report import bars, devices, number, short_device, side_by_side
+
+    rows = data["rows"]
+    cells = [
+        (
+            row["quant"] or row["model"],
+            short_device(row["device"]),
+            row["n_threads"],
+            row["test"],
+            f"{number(row['tokens_per_s'])} ± {number(row['tokens_per_s_stdev'], like=row['tokens_per_s'])}",
+            number(row["ms_per_token"]),
+            number(row["s_per_100_tokens"]),
+        )
+        for row in rows
+    ]
+    _table(console, ("model", "device", "threads >", "test", "tokens/s >", "ms/token >", "s/100 tokens >"), cells)
+    pairs = side_by_side(rows)
+    if pairs:
+        _table(console, ("model", "test", "", "CPU >", "GPU >", "GPU / CPU >"), pairs)
+    tests = [row["test"] for row in rows]
+    if len(tests) > len(set(tests)):
+        for line in bars(rows, width=console.width):
+            console.print(line, markup=False, highlight=False, no_wrap=True, overflow="crop")
+    for note in (*devices(rows), *data["notes"]):
+        console.print(note, markup=False, highlight=False)
+
+
+def _table(console: Console, titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A plain table; a title that ends in ` >` is of a column of figures, set to the right and never broken."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    from provision.smoke.bench_report import bars
-
     table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
-    for title, justify in (("model", "left"), ("device", "left"), ("threads", "right"), ("test", "left")):
-        table.add_column(title, justify="right" if justify == "right" else "left", overflow="fold")
-    for title in ("tokens/s", "ms/token", "s/100 tokens"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for row in data["rows"]:
-        speed = f"{row['tokens_per_s']:.1f} ± {row['tokens_per_s_stdev']:.1f}"
-        cells = (row["quant"] or row["model"], row["device"], row["n_threads"], row["test"], speed)
-        figures = (f"{row['ms_per_token']:.2f}", f"{row['s_per_100_tokens']:.2f}")
-        table.add_row(*(Text(str(cell)) for cell in (*cells, *figures)))
+    for title in titles:
+        figures = title.endswith(" >")
+        table.add_column(title.removesuffix(" >"), justify="right" if figures else "left", no_wrap=figures, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(str(cell)) for cell in row))
     console.print(table)
-    tests = [row["test"] for row in data["rows"]]
-    if len(tests) > len(set(tests)):
-        for line in bars(data["rows"], width=console.width):
-            console.print(line, markup=False, highlight=False, no_wrap=True, overflow="crop")
-    for note in data["notes"]:
-        console.print(note, markup=False, highlight=False)
 
 
 def write_report(path: Path, data: Mapping[str, Any]) -> None:

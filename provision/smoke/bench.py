@@ -15,6 +15,7 @@ from provision.models.names import parse_name
 from provision.models.types import Role
 from provision.processes import run_child
 from provision.settings import Settings
+from provision.smoke.bench_report import label
 from provision.smoke.calibration import calibrate
 from provision.smoke.deaths import diagnose_death
 from provision.smoke.enginelog import read_load_log
@@ -202,24 +203,42 @@ def _rows(case: Case, wish: BenchWish, answer: Mapping[str, Any]) -> list[Row]:
 
 
 def notes_on(rows: Sequence[Row]) -> tuple[str, ...]:
-    """Sentences on unsteady figures and on who is faster. Pure."""
+    """Sentences on unsteady figures, on who is faster, and on the best thread count. Pure."""
     notes = []
     unsteady = [row for row in rows if row.tokens_per_s_stdev > MAX_SPEED_CV * row.tokens_per_s]
     if unsteady:
         worst = max(unsteady, key=lambda row: row.tokens_per_s_stdev / row.tokens_per_s)
         share = 100 * worst.tokens_per_s_stdev / worst.tokens_per_s
-        notes.append(
-            f"{worst.device} {worst.test} varies by {share:.0f} %: the machine is busy or hot; measure again when it is idle"
-        )
-    for (model, test), group in itertools.groupby(
-        sorted(rows, key=lambda row: (row.model, row.test)), key=lambda row: (row.model, row.test)
-    ):
-        best: dict[str, Row] = {}
-        for row in group:
-            side = "GPU" if row.offloaded_layers else "CPU"
-            if side not in best or row.tokens_per_s > best[side].tokens_per_s:
-                best[side] = row
-        if len(best) == 2:
-            ratio = best["GPU"].tokens_per_s / best["CPU"].tokens_per_s
-            notes.append(f"{model} {test}: the GPU is {ratio:.1f} times as fast as the CPU")
+        which = f"{label(worst.to_data())} · {worst.test}"
+        notes.append(f"{which} varies by {share:.0f} %: the machine is busy or hot; measure again when it is idle")
+
+    def kind(row: Row) -> tuple[str, str]:
+        return row.model, row.test
+
+    for (model, test), group in itertools.groupby(sorted(rows, key=kind), key=kind):
+        measured = list(group)
+        on_gpu = [row for row in measured if row.offloaded_layers]
+        on_cpu = [row for row in measured if not row.offloaded_layers]
+        if on_gpu and on_cpu:
+            notes.append(f"{model} {test}: {_faster(_best(on_gpu), _best(on_cpu))}")
+        if len({row.n_threads for row in on_cpu}) > 1:
+            best = _best(on_cpu)
+            notes.append(f"{model} {test}: fastest on the CPU with {best.n_threads} thread{'' if best.n_threads == 1 else 's'}")
     return tuple(notes)
+
+
+def _best(rows: Sequence[Row]) -> Row:
+    return max(rows, key=lambda row: row.tokens_per_s)
+
+
+def _faster(gpu: Row, cpu: Row) -> str:
+    ratio = gpu.tokens_per_s / cpu.tokens_per_s
+    if 0.95 < ratio < 1.05:
+        return "the GPU is as fast as the CPU"
+    if ratio > 1:
+        return f"the GPU is {_times(ratio)} as fast as the CPU"
+    return f"the CPU is {_times(1 / ratio)} as fast as the GPU: this model is better off without it (--n-gpu-layers 0)"
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.1f} times" if ratio < 9.95 else f"{ratio:.0f} times"
