@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from provision.cli import chat_options as options
 from provision.cli.session import JsonOption, ProgressOption, Session, Spoken, open_session
 from provision.errors import ExitCode, UsageError
 from provision.result import Result, json_text
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def serve(
-    model: Annotated[str | None, typer.Argument(help="A local GGUF, ORG/REPO[:QUANT|:FILE], or a recipe name.")] = None,
+    model: Annotated[str | None, typer.Argument(help=options.MODEL_HELP)] = None,
     test: Annotated[str | None, typer.Option("--test", metavar="URL", help="Check a running server.")] = None,
     unit: Annotated[
         str | None, typer.Option("--unit", metavar="systemd|compose|quadlet", help="Print a hardened service file.")
@@ -35,14 +36,14 @@ def serve(
     api_key_file: Annotated[
         Path | None, typer.Option("--api-key-file", help="Key alone on one line, mode 0600; made when absent.")
     ] = None,
-    ctx: Annotated[int | None, typer.Option("--ctx", min=1, help="n_ctx; default: what fits.")] = None,
+    ctx: options.Ctx = None,
     n_gpu_layers: Annotated[int | None, typer.Option("--n-gpu-layers", min=-1, help="Default: what fits.")] = None,
-    chat_format: Annotated[str | None, typer.Option("--chat-format", help="A named format, for example chatml.")] = None,
-    template: Annotated[Path | None, typer.Option("--template", help="A Jinja file instead of the model's template.")] = None,
+    chat_format: options.ChatFormat = None,
+    template: options.Template = None,
     embeddings: Annotated[bool, typer.Option("--embeddings", help="Serve embeddings as well.")] = False,
     access_log: Annotated[bool, typer.Option("--access-log", help="One line on stderr per request.")] = False,
-    python: Annotated[Path | None, typer.Option("--python", help="Python whose environment holds the engine.")] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing.")] = False,
+    python: options.Python = None,
+    offline: options.Offline = False,
     json: JsonOption = False,
     progress: ProgressOption = "auto",
 ) -> Spoken | int:
