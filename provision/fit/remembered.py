@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -23,13 +24,13 @@ from provision.fit.budgets import read_budgets
 from provision.fit.plan import BASE_CONTEXT
 from provision.fit.targets import find_local
 from provision.fit.types import FitResult, FitWish
-from provision.host.checks_engine import GPU_BACKENDS
 from provision.host.probe_memory import probe_memory
 from provision.host.reader import Reader
 from provision.host.types import Cpu, Host, System
 from provision.settings import Settings
 
 _DEVICE_VARIABLES = ("CUDA_", "GGML_", "HIP_", "ROCR_", "VK_", "LLAMA_")
+_FOR_A_GPU = re.compile(r"ggml-(?!base|cpu|blas)[^/]*$")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -49,11 +50,10 @@ def recall(model: Path, wish: FitWish, *, python: Path, settings: Settings) -> M
         return None
 
 
-def remember(model: Path, wish: FitWish, result: FitResult, *, host: Host, python: Path, settings: Settings) -> None:
+def remember(model: Path, wish: FitWish, result: FitResult, *, python: Path, settings: Settings) -> None:
     """Keep `result` if it may be recalled: nothing on a GPU, whose free memory changes, and no context cut short by memory."""
     chosen = result.chosen
-    engine = host.engine
-    if chosen is None or chosen.estimate.devices or engine is None or set(engine.backends) & set(GPU_BACKENDS):
+    if chosen is None or chosen.estimate.devices:
         return
     wanted = wish.n_ctx or min(BASE_CONTEXT, result.n_ctx_train or BASE_CONTEXT)
     if chosen.settings.n_ctx != wanted * wish.parallel or wish.ram is not None or wish.vram is not None:
@@ -84,8 +84,8 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _rests_on(model: Path, wish: FitWish, python: Path, settings: Settings) -> dict[str, Any] | None:
-    """What must be the same; None when it cannot be told without asking, as for the engine of another environment."""
-    engine = _engine_files() if python == Path(sys.executable) else None
+    """What must be the same; None when that takes asking, as for another environment's engine or one that can use a GPU."""
+    engine = engine_files() if python == Path(sys.executable) else None
     if engine is None:
         return None
     try:
@@ -111,16 +111,18 @@ def _rests_on(model: Path, wish: FitWish, python: Path, settings: Settings) -> d
     return found
 
 
-def _engine_files() -> list[list[Any]] | None:
-    """The libraries of this environment's engine, found without importing it."""
+def engine_files() -> list[list[Any]] | None:
+    """The libraries of this environment's engine, found without importing it; None without one, and when it can use a GPU."""
     spec = importlib.util.find_spec("llama_cpp")
     if spec is None or not spec.submodule_search_locations:
         return None
     folder = Path(next(iter(spec.submodule_search_locations))) / "lib"
     try:
-        return [_identity(path) for path in sorted(folder.iterdir())]
+        libraries = [_identity(path) for path in sorted(folder.iterdir())]
     except OSError:
         return None
+    # A GPU may come without a reboot, with its driver or into a container; then this engine would use it.
+    return None if any(_FOR_A_GPU.search(path) for path, *_ in libraries) else libraries
 
 
 def _identity(path: Path) -> list[Any]:

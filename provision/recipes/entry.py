@@ -101,7 +101,7 @@ class _House:
         wish = fit_wish(recipe, quant=quant)
         found = fit(target, wish, host=host, settings=self.settings, reporter=self.reporter, python=self.executable)
         if Path(target).is_file():
-            remember(Path(target), wish, found, host=host, python=self.executable, settings=self.settings)
+            remember(Path(target), wish, found, python=self.executable, settings=self.settings)
         data = {**found.to_data(), "refusal": found.refusal, "way_out": found.way_out}
         if self.settings.offline and data["chosen"] is not None:
             data["chosen"] = {**data["chosen"], "quant": data["chosen"]["quant"] or quant}
