@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from provision.engine.frontend import Frontend, refuse_full_disk
+from provision.engine.locks import alone
 from provision.errors import BuildError
 from provision.events import Progress, ProgressEnded, Reporter
 from provision.processes import run
@@ -24,10 +25,23 @@ def ensure_build_environment(
     digest = hashlib.sha256("\n".join([sys.executable, sys.version, *wanted]).encode()).hexdigest()[:12]
     home = folder / digest
     python = home / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
-    if (home / _READY).exists() and run([str(python), "-c", ""], timeout_s=60, env=environ).returncode == 0:
+    if _is_ready(home, python, environ):
         return python
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder, waiting="another installation is preparing build tools; waiting for it", reporter=reporter):
+        if not _is_ready(home, python, environ):
+            _make(home, python, wanted, frontend=frontend, environ=environ, reporter=reporter)
+    return python
+
+
+def _is_ready(home: Path, python: Path, environ: Mapping[str, str]) -> bool:
+    return (home / _READY).exists() and run([str(python), "-c", ""], timeout_s=60, env=environ).returncode == 0
+
+
+def _make(
+    home: Path, python: Path, wanted: Sequence[str], *, frontend: Frontend, environ: Mapping[str, str], reporter: Reporter
+) -> None:
     shutil.rmtree(home, ignore_errors=True)
-    home.parent.mkdir(parents=True, exist_ok=True)
     reporter(Progress(task="build-env", label="preparing build tools", done=0, total=None, unit="steps"))
     # --without-pip: Debian ships ensurepip in a package of its own, and every front end can bring pip from outside.
     steps = [
@@ -36,7 +50,7 @@ def ensure_build_environment(
     ]
     for step in steps:
         done = run(step, timeout_s=1800, env=environ)
-        refuse_full_disk(done, folder)
+        refuse_full_disk(done, home.parent)
         if done.returncode != 0:
             raise BuildError(
                 f"the build tools could not be installed: {(done.stderr or done.stdout).strip()[-400:]}",
@@ -45,4 +59,3 @@ def ensure_build_environment(
             )
     (home / _READY).write_text("\n".join(wanted) + "\n", encoding="utf-8")
     reporter(ProgressEnded(task="build-env"))
-    return python

@@ -19,7 +19,7 @@ from provision.engine.flags import parse_cmake_args
 from provision.engine.foreign import find_foreign, note_adopted, prove_foreign, still_adopted, why_not_kept
 from provision.engine.frontend import find_frontend
 from provision.engine.index import read_index
-from provision.engine.locks import one_at_a_time, writable_home
+from provision.engine.locks import alone, one_at_a_time, writable_home
 from provision.engine.making import Builder, Made, Work, lack_of_disk, make_wheel
 from provision.engine.plan import PlanFacts, build_plan, index_tags
 from provision.engine.prebuilt import IndexPages, is_safe
@@ -216,8 +216,13 @@ def _install_anew(
 def _obtain_and_place(
     work: Work, environment: Environment, wish: InstallWish, builder: Builder, model: Path | None
 ) -> tuple[WheelFile, Action, Proof]:
-    wheel, action, made = _obtain(work, use_cache=wish.use_cache, builder=builder)
-    return wheel, action, _place(work, environment, wheel, action, made, model=model)
+    locks = work.home / "locks"
+    locks.mkdir(exist_ok=True)
+    # Two builds in one folder would stop each other's compilers; who waited finds the wheel of the other.
+    waiting = "another installation is making this very engine; waiting for it"
+    with alone(locks / work.key, waiting=waiting, reporter=work.reporter):
+        wheel, action, made = _obtain(work, use_cache=wish.use_cache, builder=builder)
+        return wheel, action, _place(work, environment, wheel, action, made, model=model)
 
 
 def _obtain(work: Work, *, use_cache: bool, builder: Builder) -> tuple[WheelFile, Action, Made]:

@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from provision.engine.environment import Environment
 from provision.errors import MachineError
@@ -37,11 +38,6 @@ def writable_home(settings: Settings) -> Iterator[None]:
 def one_at_a_time(environment: Environment, reporter: Reporter) -> Iterator[None]:
     """Two installations into one environment wait for each other."""
     try:
-        import fcntl
-    except ImportError:  # pragma: no cover - Windows, not tried
-        yield
-        return
-    try:
         environment.state_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise MachineError(
@@ -49,10 +45,26 @@ def one_at_a_time(environment: Environment, reporter: Reporter) -> Iterator[None
             code="environment-not-writable",
             hint="python3 -m venv .venv, then: provision install --python .venv/bin/python",
         ) from error
-    with (environment.state_dir / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            reporter(Note(level="info", message="another installation into this environment is running; waiting for it"))
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    waiting = "another installation into this environment is running; waiting for it"
+    with alone(environment.state_dir / "lock", waiting=waiting, reporter=reporter):
         yield
+
+
+@contextmanager
+def alone(lock: Path, *, waiting: str, reporter: Reporter) -> Iterator[None]:
+    """One at a time holds `lock`: a folder that is there, or a file that is made. Says `waiting` when it has to wait."""
+    try:
+        import fcntl
+    except ImportError:  # pragma: no cover - Windows, not tried
+        yield
+        return
+    handle = os.open(lock, os.O_RDONLY if lock.is_dir() else os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            reporter(Note(level="info", message=waiting))
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

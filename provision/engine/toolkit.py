@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from provision.engine.frontend import Frontend, refuse_full_disk
+from provision.engine.locks import alone
 from provision.engine.types import ToolkitChoice
 from provision.errors import BuildError, MachineError
 from provision.events import Progress, ProgressEnded, Reporter, StepEnded, StepStarted
@@ -44,6 +45,18 @@ def ensure_toolkit(
     root = Path(choice.root)
     if _is_complete(root, choice):
         return root
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with alone(
+        root.parent, waiting="another installation is putting a CUDA toolkit together; waiting for it", reporter=reporter
+    ):
+        if not _is_complete(root, choice):
+            _put_together(choice, root, python=python, frontend=frontend, environ=environ, reporter=reporter)
+    return root
+
+
+def _put_together(
+    choice: ToolkitChoice, root: Path, *, python: str, frontend: Frontend, environ: Mapping[str, str], reporter: Reporter
+) -> None:
     started = time.monotonic()
     name = f"CUDA {'.'.join(map(str, choice.version))}"
     reporter(StepStarted(step="toolkit", title=f"putting {name} together from NVIDIA's packages"))
@@ -74,7 +87,6 @@ def ensure_toolkit(
         reporter(ProgressEnded(task="toolkit"))
     elapsed = time.monotonic() - started
     reporter(StepEnded(step="toolkit", status="done", summary=f"{name} in {root}", elapsed_s=elapsed))
-    return root
 
 
 def lay_out(wheels: Path, root: Path) -> Path:

@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from provision.engine.rollback import rollback
 from provision.engine.types import InstallResult, InstallWish
 from provision.engine.uninstall import uninstall
 from provision.errors import BuildError, MachineError, ProvisionError
+from provision.events import Event, Note
 from provision.host.probe import probe_host
 from provision.host.types import Host
 from provision.settings import Settings
@@ -187,6 +190,33 @@ def test_uninstall_takes_out_what_was_placed_and_nothing_else(bench: Bench) -> N
     with pytest.raises(ProvisionError) as caught:
         uninstall(bench.python, settings=bench.settings)
     assert caught.value.code == "not-ours"
+
+
+def test_two_that_want_the_same_engine_build_it_once(bench: Bench) -> None:
+    """The second one waits for the first, although it is for another environment, and takes its wheel."""
+    other = dataclasses.replace(bench, python=make_environment(bench.root / "env2"))
+    waits, builds = threading.Event(), []
+
+    def build(work: Work) -> Made:
+        builds.append(work.key)
+        assert waits.wait(timeout=60)
+        return Made(wheel=bench.wheel, plan=work.plan, source="tests")
+
+    def hear(event: Event) -> None:
+        if isinstance(event, Note) and "another installation is making this very engine" in event.message:
+            waits.set()
+
+    def run(which: Bench) -> str:
+        wish = InstallWish(python=which.python, backend="cpu")
+        how = {"host": HOST, "settings": which.settings, "model": which.model, "builder": build, "reporter": hear}
+        return install(wish, **how).action  # type: ignore[arg-type]
+
+    with ThreadPoolExecutor(2) as pool:
+        actions = sorted(pool.map(run, (bench, other)))
+    assert actions == ["built", "reused"]
+    assert len(builds) == 1
+    assert engine_works(bench.python, bench.model)
+    assert engine_works(other.python, bench.model)
 
 
 @pytest.mark.slow
