@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -103,7 +104,10 @@ def outcome_problem(outcome: ChildOutcome) -> str:
         return "Python could not be started"
     error = outcome.answer.get("error")
     if error in ("abi", "symbol"):
-        return "this platform's engine can't be asked for its memory figures"
+        return (
+            f"the engine on {platform.system()} {platform.machine()} can't be asked for its memory figures (they are read on "
+            "Linux and macOS); copies of weights that it repacks are then not counted"
+        )
     if "llama_cpp" in outcome.stderr_tail and "ModuleNotFoundError" in outcome.stderr_tail:
         return "llama-cpp-python is not installed"
     return f"the engine failed: {error or _last_line(outcome.stderr_tail)}"

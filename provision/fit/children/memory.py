@@ -5,8 +5,9 @@ context keys are fields of llama_context_params. Answer after every context, so 
 {"runs": [{"contexts": [{"buffers": [{"name", "device", "host", "model", "context", "compute"}]}], "n_layers"}]}.
 
 With `real` false nothing is allocated (`no_alloc`) and `path` may be a header followed by a hole. The breakdown is a
-std::map<ggml_backend_buffer_type_t, {model, context, compute}> returned by value; its nodes are walked as libstdc++ lays them
-out on x86-64 (src/llama-ext.h, llama.cpp 0.5.0). Elsewhere the answer is {"error": "abi"}.
+std::map<ggml_backend_buffer_type_t, {model, context, compute}> returned by value (src/llama-ext.h, llama.cpp 0.5.0); its nodes
+are walked as libstdc++ or, on macOS, libc++ lays them out. Tried on x86-64 Linux only; a count that does not come out right,
+and any other platform, gives {"error": "abi"}.
 """
 
 import ctypes
@@ -14,7 +15,7 @@ import json
 import os
 import platform
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 MARK = "@provision "
 SYMBOL = "_Z26llama_get_memory_breakdownPK13llama_context"
@@ -74,24 +75,54 @@ def devices(lib: Any) -> list[dict[str, Any]]:
     return found
 
 
-def breakdown(lib: Any, context: Any) -> list[dict[str, Any]]:
-    """Walk the red-black tree of the map. 48 bytes for the object, header at +8, root in the header's +8."""
-    function = getattr(lib, SYMBOL)
-    space = ctypes.create_string_buffer(64)
-    function.restype, function.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_void_p]
-    function(ctypes.addressof(space), context)
+class Layout(NamedTuple):
+    """Where a std::map of pointers to three words keeps things, in bytes."""
 
-    def word(address: int) -> int:
-        return ctypes.c_size_t.from_address(address).value
+    size: int
+    root: int
+    count: int
+    left: int
+    right: int
 
-    buffers = []
-    pending = [word(ctypes.addressof(space) + 8 + 8)]
-    while pending:
+
+# The object is returned through a hidden pointer on all of them, which ctypes (libffi) does for any structure this large. A
+# node's key is at +32, the three words follow, in both libraries.
+LIBSTDCPP = Layout(size=48, root=16, count=40, left=16, right=24)
+LIBCPP = Layout(size=24, root=8, count=16, left=0, right=8)
+
+
+def layout(system: str, machine: str) -> Layout | None:
+    """None where nobody knows how the engine's answer lies in memory (Windows)."""
+    if machine.lower() not in ("x86_64", "amd64", "aarch64", "arm64"):
+        return None
+    return {"Linux": LIBSTDCPP, "Darwin": LIBCPP}.get(system)
+
+
+def word(address: int) -> int:
+    return ctypes.c_size_t.from_address(address).value
+
+
+def entries(map_address: int, shape: Layout) -> list[tuple[int, int, int, int]]:
+    """Key and three words of every node of the red-black tree; empty when there are not as many as the map says."""
+    found = []
+    pending = [word(map_address + shape.root)]
+    limit = word(map_address + shape.count)
+    while pending and len(found) <= min(limit, 64):
         node = pending.pop()
-        if not node:
-            continue
-        pending += [word(node + 16), word(node + 24)]
-        kind = word(node + 32)
+        if node:
+            pending += [word(node + shape.left), word(node + shape.right)]
+            found.append((word(node + 32), word(node + 40), word(node + 48), word(node + 56)))
+    return found if len(found) == limit else []
+
+
+def breakdown(lib: Any, context: Any) -> list[dict[str, Any]]:
+    shape = layout(platform.system(), platform.machine()) or LIBSTDCPP
+    returned = type("Map", (ctypes.Structure,), {"_fields_": [("words", ctypes.c_size_t * (shape.size // 8))]})
+    function = getattr(lib, SYMBOL)
+    function.restype, function.argtypes = returned, [ctypes.c_void_p]
+    answer = function(context)
+    buffers = []
+    for kind, model, cache, compute in entries(ctypes.addressof(answer), shape):
         device = lib.ggml_backend_buft_get_device(kind)
         buffers.append(
             {
@@ -99,9 +130,9 @@ def breakdown(lib: Any, context: Any) -> list[dict[str, Any]]:
                 "device": lib.ggml_backend_dev_name(device).decode() if device else None,
                 "device_type": lib.ggml_backend_dev_type(device) if device else 0,
                 "host": bool(lib.ggml_backend_buft_is_host(kind)),
-                "model": word(node + 40),
-                "context": word(node + 48),
-                "compute": word(node + 56),
+                "model": model,
+                "context": cache,
+                "compute": compute,
             }
         )
     return sorted(buffers, key=lambda buffer: buffer["name"])
@@ -141,7 +172,7 @@ def context_parameters(native: Any, wanted: dict[str, Any]) -> Any:
 
 def main() -> None:
     request = json.loads(sys.stdin.readline())
-    if platform.system() != "Linux" or platform.machine() != "x86_64":
+    if layout(platform.system(), platform.machine()) is None:
         say({"error": "abi"})
         return
     native, lib, lines, _keep = open_engine()
@@ -160,8 +191,12 @@ def main() -> None:
             lines.clear()
             context = native.llama_init_from_model(model, context_parameters(native, wanted))
             if context:
-                answer["runs"][-1]["contexts"].append({"buffers": breakdown(lib, context)})
+                buffers = breakdown(lib, context)
                 native.llama_free(context)
+                if not buffers:
+                    say({"error": "abi"})
+                    return
+                answer["runs"][-1]["contexts"].append({"buffers": buffers})
             else:
                 answer["runs"][-1]["contexts"].append({"error": "".join(lines)[-2000:]})
             say(answer)
