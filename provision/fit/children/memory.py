@@ -80,15 +80,15 @@ class Layout(NamedTuple):
 
     size: int
     root: int
-    count: int
+    nodes: int
     left: int
     right: int
 
 
 # The object is returned through a hidden pointer on all of them, which ctypes (libffi) does for any structure this large. A
 # node's key is at +32, the three words follow, in both libraries.
-LIBSTDCPP = Layout(size=48, root=16, count=40, left=16, right=24)
-LIBCPP = Layout(size=24, root=8, count=16, left=0, right=8)
+LIBSTDCPP = Layout(size=48, root=16, nodes=40, left=16, right=24)
+LIBCPP = Layout(size=24, root=8, nodes=16, left=0, right=8)
 
 
 def layout(system: str, machine: str) -> Layout | None:
@@ -104,9 +104,9 @@ def word(address: int) -> int:
 
 def entries(map_address: int, shape: Layout) -> list[tuple[int, int, int, int]]:
     """Key and three words of every node of the red-black tree; empty when there are not as many as the map says."""
-    found = []
+    found: list[tuple[int, int, int, int]] = []
     pending = [word(map_address + shape.root)]
-    limit = word(map_address + shape.count)
+    limit = word(map_address + shape.nodes)
     while pending and len(found) <= min(limit, 64):
         node = pending.pop()
         if node:

@@ -15,7 +15,7 @@ from provision.smoke.demo import demo_model_path
 from provision.smoke.service import run_smoke
 from tests.support.debian import Unavailable
 from tests.support.engine_environment import make_environment, private_settings
-from tests.support.fit_on_gpu import check_layers
+from tests.support.fit_on_gpu import check_layers, check_split
 from tests.support.lavapipe import prepare
 from tests.support.tiny_model import write_tiny_model
 
@@ -47,6 +47,9 @@ def test_vulkan_is_built_and_really_computes_on_its_device(tmp_path: Path) -> No
     _smoke_on_the_device(python, settings)
     # While there is a device: the fit's number of layers against brute force, and a real run with it.
     assert check_layers(python, settings, {**settings.environ}, tmp_path) > 0
+    # ggml lists a device as often as it is named: a plan over two of them, loaded and run.
+    both = private_settings(tmp_path / "home", **{**environ, "GGML_VK_VISIBLE_DEVICES": "0,0"})
+    assert min(check_split(python, both, {**both.environ}, tmp_path)) > 0
 
     # The same build where no device answers is no Vulkan engine: nothing is installed and the error says why.
     blind = private_settings(tmp_path / "home", **{**environ, "VK_ICD_FILENAMES": "/nowhere", "VK_DRIVER_FILES": "/nowhere"})

@@ -17,7 +17,7 @@ from provision.fit.types import Estimate, RunSettings
 from provision.gguf.shape import read_shape
 from provision.settings import read_settings
 from provision.units import MIB
-from tests.support.fit_on_gpu import check_layers
+from tests.support.fit_on_gpu import check_layers, check_split
 from tests.support.ggufs import write_sparse
 from tests.support.lavapipe import Lavapipe
 from tests.support.shapes import Model, dense
@@ -43,8 +43,9 @@ MODELS = (
 )  # fmt: skip
 
 
-def environ() -> dict[str, str]:
-    return {**os.environ, **Lavapipe(root=Path(LAVAPIPE)).run_env}
+def environ(devices: str = "0") -> dict[str, str]:
+    """ggml lists a device as often as it is named: "0,0" are two, each with the memory of one."""
+    return {**os.environ, **Lavapipe(root=Path(LAVAPIPE)).run_env, "GGML_VK_VISIBLE_DEVICES": devices}
 
 
 def test_the_chosen_layers_are_the_most_and_really_run(tmp_path: Path) -> None:
@@ -67,6 +68,34 @@ def test_formulas_follow_the_engine_on_every_split(model: Model, tmp_path: Path)
         truth = meter.measure(settings, also=every)
         assert isinstance(truth, Estimate), truth
         ours = estimate(shape, settings, n_devices=1)
+        for got, want in zip((*ours.devices, ours.host), (*truth.devices, truth.host), strict=True):
+            assert got.model_bytes == want.model_bytes, settings
+            assert got.context_bytes == want.context_bytes, settings
+            assert abs(got.compute_bytes - want.compute_bytes) <= 64 * MIB, (settings, got, want)
+
+
+def test_a_plan_over_two_devices_loads_as_planned_and_runs(tmp_path: Path) -> None:
+    both = environ("0,0")
+    settings = read_settings({**both, "PROVISION_HOME": str(tmp_path / "home")}, home=tmp_path)
+    split = check_split(Path(VULKAN_PYTHON), settings, both, tmp_path)
+    assert len(split) == 2
+    assert min(split) > 0
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
+def test_formulas_follow_the_engine_on_two_unequal_devices(model: Model, tmp_path: Path) -> None:
+    shape = read_shape(model.header())
+    path = write_sparse(tmp_path / "m.gguf", model.metadata, model.tensors)
+    meter = EngineMeter(path, python=Path(VULKAN_PYTHON), n_devices=2, env=environ("0,0"))
+    every = [
+        RunSettings(n_ctx=4096, n_gpu_layers=layers, tensor_split=split)
+        for layers in (shape.n_layers // 2, shape.n_layers, shape.n_layers + 1)
+        for split in ((3.0, 1.0), (1.0, 4.0), (1.0, 1.0))
+    ]
+    for settings in every:
+        truth = meter.measure(settings, also=every)
+        assert isinstance(truth, Estimate), truth
+        ours = estimate(shape, settings, n_devices=2)
         for got, want in zip((*ours.devices, ours.host), (*truth.devices, truth.host), strict=True):
             assert got.model_bytes == want.model_bytes, settings
             assert got.context_bytes == want.context_bytes, settings

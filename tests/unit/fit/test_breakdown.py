@@ -21,7 +21,7 @@ def built(shape: Layout, count: int) -> tuple[ctypes.Array[ctypes.c_size_t], lis
         node[4:8] = list(row)
     nodes[1][shape.left // 8], nodes[1][shape.right // 8] = ctypes.addressof(nodes[0]), ctypes.addressof(nodes[2])
     made = (ctypes.c_size_t * (shape.size // 8))()
-    made[shape.root // 8], made[shape.count // 8] = ctypes.addressof(nodes[1]), count
+    made[shape.root // 8], made[shape.nodes // 8] = ctypes.addressof(nodes[1]), count
     return made, nodes
 
 
