@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from provision.cli.called import as_called
 from provision.cli.session import DryRunOption, JsonOption, ProgressOption, Spoken, open_session
 from provision.errors import ExitCode
 from provision.result import ErrorItem, Result
@@ -142,7 +143,7 @@ def _render_list(console: Console, data: Mapping[str, Any]) -> None:
         markup=False,
         soft_wrap=True,
     )
-    console.print("next: provision cache gc --dry-run", markup=False)
+    console.print(as_called("next: provision cache gc --dry-run"), markup=False)
 
 
 def _render_verify(console: Console, data: Mapping[str, Any]) -> None:

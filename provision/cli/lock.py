@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from provision.cli.called import as_called
 from provision.cli.session import JsonOption, ProgressOption, Spoken, open_session
 from provision.errors import ExitCode
 from provision.result import ErrorItem, Result
@@ -144,8 +145,8 @@ def _render_lock(console: Console, data: Mapping[str, Any]) -> None:
         locked = data["lock"]
         console.print(f"wrote {data['written']}: tree {locked['tree_sha256'][:16]}, {locked['hardware']['name']}", markup=False)
         console.print("\nnext:", markup=False)
-        console.print("  provision lock --check               is this machine still what was locked?", markup=False)
-        console.print("  provision sync provision.lock        make another machine equal", markup=False)
+        console.print(as_called("  provision lock --check               is this machine still what was locked?"), markup=False)
+        console.print(as_called("  provision sync provision.lock        make another machine equal"), markup=False)
 
 
 def _render_sync(console: Console, data: Mapping[str, Any]) -> None:

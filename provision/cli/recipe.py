@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from provision.cli.called import as_called
 from provision.cli.session import JsonOption, Spoken
 from provision.errors import ExitCode
 from provision.result import ErrorItem, Result
@@ -156,7 +157,7 @@ def _render_list(console: Console, data: Mapping[str, Any]) -> None:
         console.print(
             "\n* file names taken from public mentions, the repository's own listing was not read when this was written"
         )
-    console.print("\nnext: provision up RECIPE, or provision recipe show RECIPE", markup=False)
+    console.print(as_called("\nnext: provision up RECIPE, or provision recipe show RECIPE"), markup=False)
 
 
 def _render_show(console: Console, data: Mapping[str, Any]) -> None:

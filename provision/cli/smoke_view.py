@@ -6,6 +6,8 @@ import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from provision.cli.called import as_called
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -24,7 +26,7 @@ def render_smoke(console: Console, data: Mapping[str, Any]) -> None:
     for check in data["checks"]:
         _say(console, f"{_MARKS[check['status']]} {check['id']:<18} ", check["summary"])
         if check["remedy"] and check["status"] in ("warn", "fail"):
-            _say(console, " " * 21 + "→ ", check["remedy"])
+            _say(console, " " * 21 + "→ ", as_called(check["remedy"]))
     if data.get("answer"):
         _say(console, f"  {'answer':<18} ", data["answer"])
     console.print(data["line"], markup=False, highlight=False)
