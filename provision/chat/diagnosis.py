@@ -2,44 +2,47 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from provision.chat.terminal import strip_terminal_escapes
+from provision.engine.refusals import Cause, find_refusal
 from provision.errors import DoesNotFitError, IntegrityError, MachineError, ProvisionError, UsageError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Cause:
-    pattern: re.Pattern[str]
+class _Report:
     error: type[ProvisionError]
     code: str
     hint: str
 
 
-def _cause(pattern: str, error: type[ProvisionError], code: str, hint: str) -> _Cause:
-    return _Cause(pattern=re.compile(pattern, re.IGNORECASE), error=error, code=code, hint=hint)
+def _report(error: type[ProvisionError], code: str, hint: str) -> _Report:
+    return _Report(error=error, code=code, hint=hint)
 
 
-# Messages of llama.cpp 0.5.0-dev (commit 0c1e57098): src/llama-model-loader.cpp, src/llama-model.cpp, src/llama-vocab.cpp,
-# ggml/src/gguf.cpp, ggml/src/ggml-backend*.cpp, ggml/src/ggml-cuda. The first that matches any line wins.
-_CAUSES = (
-    _cause(r"out of memory|failed to allocate|unable to allocate|cudaMalloc failed|OutOfDeviceMemory", DoesNotFitError,
-           "out-of-memory", "provision fit {model}    (shows what fits; or give a smaller --ctx or --n-gpu-layers)"),
-    _cause(r"unknown model architecture|unknown pre-tokenizer type|unknown tokenizer", MachineError,
-           "engine-too-old", "provision install    (a newer engine may know this model)"),
-    _cause(r"invalid magic|failed to read magic", IntegrityError,
-           "not-a-gguf", "provision verify {model}    (the file is not a GGUF)"),
-    _cause(r"not within the file bounds|corrupted or incomplete|failed to read (key|tensor)|unexpectedly reached end",
-           IntegrityError, "model-damaged", "provision verify {model}    (then fetch it again)"),
-    _cause(r"illegal split|missing.*split|failed to load.*split", IntegrityError,
-           "split-incomplete", "provision fetch ORG/REPO:QUANT    (all parts of the split must lie side by side)"),
-    _cause(r"missing tensor|wrong number of tensors|wrong shape|has wrong type|invalid.*key", IntegrityError,
-           "model-damaged", "provision verify {model}"),
-    _cause(r"no such file|failed to open|does not exist", UsageError,
-           "model-not-found", "look at the path, or: provision fetch ORG/REPO:QUANT"),
-)  # fmt: skip
+_DAMAGED = _report(IntegrityError, "model-damaged", "provision verify {model}    (then fetch it again)")
+_TOO_OLD = _report(MachineError, "engine-too-old", "provision install    (a newer engine may know this model)")
+_REPORTS: Mapping[Cause, _Report] = {
+    "out-of-memory": _report(
+        DoesNotFitError,
+        "out-of-memory",
+        "provision fit {model}    (shows what fits; or give a smaller --ctx or --n-gpu-layers)",
+    ),
+    "unknown-architecture": _TOO_OLD,
+    "tokenizer-unreadable": _TOO_OLD,
+    "not-gguf": _report(IntegrityError, "not-a-gguf", "provision verify {model}    (the file is not a GGUF)"),
+    "file-truncated": _DAMAGED,
+    "file-incomplete": _DAMAGED,
+    "metadata-broken": _DAMAGED,
+    "split-incomplete": _report(
+        IntegrityError, "split-incomplete", "provision fetch ORG/REPO:QUANT    (all parts of the split must lie side by side)"
+    ),
+    "kv-type-refused": _report(
+        UsageError, "kv-type-refused", "provision fit {model} --kv-type f16    (a quantized V cache needs flash attention)"
+    ),
+    "file-missing": _report(UsageError, "model-not-found", "provision fetch ORG/REPO:QUANT    (or mend the path)"),
+}
 
 
 def explain_load_failure(reason: str, detail: str, log: Sequence[str], *, model: str) -> ProvisionError:
@@ -53,11 +56,11 @@ def explain_load_failure(reason: str, detail: str, log: Sequence[str], *, model:
             f"the chat template cannot be used: {detail}", code="bad-template", hint="provision chat MODEL --help"
         )
     lines = [line for line in (_clean(line) for line in log) if line]
-    for cause in _CAUSES:
-        for line in (*lines, _clean(detail)):
-            if cause.pattern.search(line):
-                message = f"the model does not load: {line}"
-                return cause.error(message, code=cause.code, hint=cause.hint.format(model=model))
+    refusal = find_refusal([*lines, _clean(detail)])
+    if refusal is not None:
+        report = _REPORTS[refusal.cause]
+        message = f"the model does not load: {refusal.line}"
+        return report.error(message, code=report.code, hint=report.hint.format(model=model))
     said = lines[-1] if lines else _clean(detail)
     return ProvisionError(f"the model does not load: {said}", code="load-failed", hint=f"provision verify {model}")
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from provision.engine.refusals import Cause, find_refusal
 from provision.processes import ChildOutcome
 
 
@@ -17,45 +19,19 @@ class Death:
     remedy: str
 
 
-# The engine's own words for why a load fails (llama.cpp log, ggml 0.25.3), first match wins.
-_LOAD_REASONS: tuple[tuple[str, str, str], ...] = (
-    (
-        r"invalid magic|not a GGUF|gguf_init_from_\w+: failed to open",
-        "not-gguf",
-        "fetch the file again: provision fetch ORG/REPO",
-    ),
-    (
-        r"is not within the file bounds|tensor .* out of range|corrupted or incomplete|failed to read|unexpectedly reached end",
-        "file-truncated",
-        "fetch the file again; only what is missing is transferred: provision fetch ORG/REPO",
-    ),
-    (
-        r"unknown model architecture",
-        "unknown-architecture",
-        "install a newer engine: provision install --from-source --no-cache",
-    ),
-    (
-        r"unknown pre-tokenizer|error loading model vocabulary|cannot find tokenizer|invalid vocab",
-        "tokenizer-unreadable",
-        "this file's tokenizer is broken or too new; take another file of the model, or a newer engine: provision install",
-    ),
-    (
-        r"cudaMalloc failed|failed to allocate|unable to allocate|ErrorOutOfDeviceMemory|out of memory",
-        "out-of-memory",
-        "plan for this machine's memory: provision fit MODEL --explain",
-    ),
-    (
-        r"missing tensor|tensor '[^']*' not found|wrong number of tensors|has wrong shape|key not found in model",
-        "file-incomplete",
-        "the file does not hold the whole model: provision fetch ORG/REPO, or provision verify MODEL",
-    ),
-    (
-        r"error loading model hyperparameters",
-        "metadata-broken",
-        "the file's metadata contradicts itself; take another conversion of the model",
-    ),
-    (r"quantized V cache|V cache quantization requires flash", "kv-type-refused", "a quantized V cache needs flash_attn=True"),
-)
+_REFUSAL_REMEDIES: Mapping[Cause, str] = {
+    "not-gguf": "fetch the file again: provision fetch ORG/REPO",
+    "file-truncated": "fetch the file again; only what is missing is transferred: provision fetch ORG/REPO",
+    "split-incomplete": "fetch the missing parts; all must lie side by side: provision fetch ORG/REPO",
+    "unknown-architecture": "install a newer engine: provision install --from-source --no-cache",
+    "tokenizer-unreadable": "this file's tokenizer is broken or too new; take another file of the model, or a newer engine: "
+    "provision install",
+    "out-of-memory": "plan for this machine's memory: provision fit MODEL --explain",
+    "file-incomplete": "the file does not hold the whole model: provision fetch ORG/REPO, or provision verify MODEL",
+    "metadata-broken": "the file's metadata contradicts itself; take another conversion of the model",
+    "kv-type-refused": "a quantized V cache needs flash_attn=True",
+    "file-missing": "look at the path, or: provision fetch ORG/REPO",
+}
 
 
 def diagnose_death(outcome: ChildOutcome) -> Death | None:
@@ -136,10 +112,10 @@ def _error_death(outcome: ChildOutcome, stage: str) -> Death:
             remedy="take another conversion of the model, or name chat_format in the recipe",
         )
     if stage == "load":
-        for pattern, name, remedy in _LOAD_REASONS:
-            line = _last(f".*(?:{pattern}).*", outcome.stderr_tail)
-            if line:
-                return Death(name=name, summary=f"the engine refuses the model: {line}", remedy=remedy)
+        refusal = find_refusal(outcome.stderr_tail.splitlines())
+        if refusal is not None:
+            summary = f"the engine refuses the model: {refusal.line}"
+            return Death(name=refusal.cause, summary=summary, remedy=_REFUSAL_REMEDIES[refusal.cause])
         line = _last(r".*error.*|.*failed.*", outcome.stderr_tail) or error
         return Death(name="load-failed", summary=f"the engine cannot load the model: {line}", remedy="provision verify MODEL")
     return Death(name="child-error", summary=f"{stage} failed: {error[:300]}", remedy="provision doctor")

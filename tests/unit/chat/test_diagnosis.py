@@ -18,6 +18,9 @@ LOADS = [
         ExitCode.DOES_NOT_FIT,
     ),
     ("llama_model_load: error loading model: missing tensor 'blk.3.ffn_up.weight'", "model-damaged", ExitCode.INTEGRITY),
+    ("llama_init_from_model: V cache quantization requires flash_attn", "kv-type-refused", ExitCode.USAGE),
+    ("llama_model_load: error loading model: missing 'split.no' in split 2", "split-incomplete", ExitCode.INTEGRITY),
+    ("gguf_init_from_file: failed to open GGUF file '/nowhere/m.gguf'", "model-not-found", ExitCode.USAGE),
     ("something nobody has seen", "load-failed", ExitCode.FAILURE),
 ]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from provision.engine.refusals import CAUSES
+
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs/reference/smoke-checks.md").read_text(encoding="utf-8")
 CODE = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "provision/smoke").glob("*.py")))
@@ -20,9 +22,6 @@ def test_ids_on_the_page_and_in_the_code_are_the_same() -> None:
 
 def test_every_named_death_is_on_the_page() -> None:
     deaths = (ROOT / "provision/smoke/deaths.py").read_text(encoding="utf-8")
-    names = set(re.findall(r'name="([a-z-]+)"', deaths)) | set(
-        re.findall(r'^\s+"([a-z]+(?:-[a-z]+)+)",$', deaths, re.MULTILINE)
-    )
-    names |= set(re.findall(r'", "([a-z]+(?:-[a-z]+)+)", "', deaths))
+    names = {*re.findall(r'name="([a-z-]+)"', deaths), *CAUSES}
     assert {"amx-miscompiled", "not-gguf", "file-truncated", "load-failed", "kv-type-refused"} <= names
     assert {name for name in names if f"`{name}`" not in PAGE} == set()
