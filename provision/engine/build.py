@@ -15,6 +15,7 @@ from pathlib import Path
 
 from provision.engine.frontend import refuse_full_disk
 from provision.engine.ninja import NinjaProgress
+from provision.engine.transaction import write_text
 from provision.engine.types import BuildPlan
 from provision.errors import BuildError
 from provision.events import LogLine, Progress, ProgressEnded, Reporter
@@ -117,6 +118,12 @@ def build_environment(plan: BuildPlan, folder: BuildFolder, environ: Mapping[str
     return env
 
 
+def write_files(plan: BuildPlan) -> None:
+    """The files that flags of the plan name."""
+    for path, content in plan.files.items():
+        write_text(Path(path), content)
+
+
 def build_wheel(
     plan: BuildPlan,
     *,
@@ -133,6 +140,7 @@ def build_wheel(
     shutil.rmtree(folder.wheel, ignore_errors=True)
     if not folder.source.exists():
         unpack_source(sdist, folder.source)
+    write_files(plan)
     env = build_environment(plan, folder, environ)
     env["PATH"] = os.pathsep.join((str(python.parent), env["PATH"]))
     progress = NinjaProgress(now=time.monotonic, label=f"compiling the {plan.backend} engine")

@@ -17,7 +17,6 @@ from provision.engine.index import download_prebuilt
 from provision.engine.retry import MOST_RETRIES, next_try
 from provision.engine.runpath import TOOLS, set_runpath, wanted_runpath
 from provision.engine.toolkit import ensure_toolkit, make_stub
-from provision.engine.transaction import write_text
 from provision.engine.types import BuildPlan, PrebuiltChoice
 from provision.engine.wheelstore import sha256_of
 from provision.errors import BuildError, MachineError
@@ -70,8 +69,6 @@ def make_wheel(work: Work) -> Made:
     started = time.monotonic()
     reporter(StepStarted(step="build", title=f"building the {plan.backend} engine, {plan.jobs} at a time"))
     _prepare_toolkit(work)
-    for path, content in plan.files.items():
-        write_text(Path(path), content)
     sdist: Path | None = None
     tools = TOOLS if wanted_runpath(plan) else ()
     for tries_left in range(MOST_RETRIES, -1, -1):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from provision.engine.build import BuildFolder, build_environment, download_source, unpack_source
+from provision.engine.build import BuildFolder, build_environment, download_source, unpack_source, write_files
 from provision.engine.buildenv import ensure_build_environment
 from provision.engine.frontend import find_frontend
 from provision.engine.plan import PlanFacts, build_plan
@@ -47,8 +47,8 @@ def test_two_builds_share_what_is_the_same(tmp_path: Path, ccache: Path) -> None
     facts = PlanFacts(provision_home=str(home), python=sys.executable, environ=settings.environ)
     plan = build_plan(probe_host(settings), InstallWish(backend="cpu"), facts)
     assert plan.env["CMAKE_CXX_COMPILER_LAUNCHER"] == str(ccache)
-    # What the executor writes for the plan is not under test here.
-    flags = [flag for flag in shlex.split(plan.env["CMAKE_ARGS"]) if flag.partition("=")[2] not in plan.files]
+    write_files(plan)
+    flags = shlex.split(plan.env["CMAKE_ARGS"])
     frontend = find_frontend(settings.environ, python=sys.executable, python_has_pip=True)
     tools = {"folder": home / "build-envs", "frontend": frontend, "environ": settings.environ, "reporter": silent}
     python = ensure_build_environment(plan.build_requires, **tools)  # type: ignore[arg-type]

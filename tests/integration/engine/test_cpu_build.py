@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from provision.engine.build import BuildFolder, build_environment, download_source, unpack_source
+from provision.engine.build import BuildFolder, build_environment, download_source, unpack_source, write_files
 from provision.engine.buildenv import ensure_build_environment
 from provision.engine.frontend import find_frontend
 from provision.engine.install import install
@@ -165,6 +165,7 @@ def stock_cpu_library(tmp_path: Path, settings: Settings, plan: BuildPlan) -> Pa
         if name not in ("CFLAGS", "CXXFLAGS")
     }
     (folder.root / "tmp").mkdir()
+    write_files(plan)
     env["PATH"] = f"{python.parent}:{env['PATH']}"
     configure = ["cmake", "-S", str(folder.source), "-B", str(folder.tree), *shlex.split(plan.env["CMAKE_ARGS"])]
     for step in (configure, ["ninja", "-C", str(folder.tree), "ggml-cpu"]):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from provision.engine.build import BuildFolder, build_environment, download_source, unpack_source
+from provision.engine.build import BuildFolder, build_environment, download_source, unpack_source, write_files
 from provision.engine.buildenv import ensure_build_environment
 from provision.engine.elf import read_library
 from provision.engine.frontend import find_frontend
@@ -39,6 +39,7 @@ def linked_library(plan: BuildPlan, folder: BuildFolder, python: Path, home: Pat
     sdist = download_source(plan.engine_version, folder=home, python=python, environ=os.environ, reporter=silent)
     unpack_source(sdist, folder.source)
     env = build_environment(plan, folder, os.environ)
+    write_files(plan)
     env["PATH"] = f"{python.parent}:{env['PATH']}"
     folder.tree.mkdir(parents=True)
     (folder.root / "tmp").mkdir()

@@ -1,5 +1,8 @@
+import json
+
 import pytest
 
+from provision.cli import main as boundary
 from provision.cli.install import check_archs, check_version
 from provision.errors import UsageError
 
@@ -33,3 +36,24 @@ def test_versions(version: str) -> None:
 def test_what_is_no_version(version: str) -> None:
     with pytest.raises(UsageError):
         check_version(version)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("--cpu", "--cuda"), "bad-option"),
+        (("--from-source", "--prebuilt"), "bad-option"),
+        (("--no-gpu-check",), "bad-option"),
+        (("--cuda", "--cuda-arch", "ada"), "bad-cuda-arch"),
+        (("--cpu", "--engine-version", "latest"), "bad-version"),
+        (("--cpu", "--engine-version", "../../etc"), "bad-version"),
+        (("--cpu", "--cuda-arch", "89"), "bad-option"),
+        (("--cpu", "--toolkit", "pypi"), "bad-option"),
+        (("--rollback", "--dry-run"), "bad-option"),
+        (("--rollback", "--explain", "log"), "bad-option"),
+        (("--explain", "log", "--cuda"), "bad-option"),
+    ],
+)
+def test_options_that_make_no_sense(arguments: tuple[str, ...], code: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert boundary.main(["install", *arguments, "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["errors"][0]["code"] == code
