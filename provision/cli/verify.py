@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -46,7 +47,7 @@ def verify_command(
         ErrorItem(
             code=f"file-{file.status}",
             message=f"{file.path} is {file.status}: {file.local_path}",
-            hint="fetch it again: the same provision fetch replaces it",
+            hint=_replacing(target, file.path),
         )
         for file in bad
     ]
@@ -58,6 +59,18 @@ def verify_command(
         errors=errors,
     )
     return Spoken(result=result, render=_render)
+
+
+def _replacing(target: str | None, path: str) -> str:
+    """The command that brings the right bytes back. In the whole cache a file's name begins with its repository."""
+    if target is None:
+        repo_id, _, name = path.partition(": ")
+        return shlex.join(["provision", "fetch", repo_id, "--file", name])
+    if Path(target).suffix == ".lock":
+        return shlex.join(["provision", "sync", target])
+    if Path(target).is_file():
+        return "fetch it again: the provision fetch that brought it replaces it"
+    return shlex.join(["provision", "fetch", target])
 
 
 def _check(target: str | None, session: Session) -> tuple[CheckedFile, ...]:

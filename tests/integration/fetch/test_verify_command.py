@@ -58,3 +58,9 @@ def test_a_missing_blob_is_missing_not_fine(hub: RunningHub, tmp_path: Path) -> 
     Path(ran.data["files"][0]["local_path"]).resolve().unlink()
     ran = provision("verify", "org/tiny-GGUF:Q4_0", "--json", home=tmp_path)
     assert (ran.exit_code, ran.data["files"][0]["status"]) == (8, "missing")
+    assert ran.envelope["errors"][0]["hint"] == "provision fetch org/tiny-GGUF:Q4_0"
+    ran = provision("verify", "--json", home=tmp_path)
+    hint = ran.envelope["errors"][0]["hint"]
+    assert hint == "provision fetch org/tiny-GGUF --file tiny-Q4_0.gguf"
+    assert provision(*hint.split()[1:], home=tmp_path, HF_ENDPOINT=hub.url).exit_code == 0
+    assert provision("verify", home=tmp_path).exit_code == 0

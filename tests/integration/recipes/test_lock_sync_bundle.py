@@ -141,7 +141,10 @@ def test_what_was_tampered_with_is_named(machine: Machine, locked: Path, fresh_p
     error = machine.json("lock", "--check", "--output", locked, code=8)["errors"][0]
     assert "model.files[0].sha256" in error["message"]
     assert machine.json("cache", "verify", code=8)["errors"][0]["code"] == "damaged-at-rest"
+    error = machine.json("verify", locked, code=8)["errors"][0]
+    assert (error["code"], error["hint"]) == ("file-damaged", f"provision sync {locked}")
     flip(blob, 1_000_000)
+    assert [file["status"] for file in machine.json("verify", locked)["data"]["files"]] == ["ok"]
     # the wheel: its bytes are not the locked ones any more, or it is gone, and frozen builds nothing anew
     flip(machine.wheel, 1000)
     error = machine.json("sync", locked, "--frozen", "--python", fresh_python, code=8)["errors"][0]
@@ -198,12 +201,15 @@ def test_a_bundle_installs_without_network_from_a_read_only_medium(machine: Mach
 def test_one_corrupt_byte_anywhere_in_a_bundle_is_refused_by_name(machine: Machine, locked: Path, tmp_path: Path) -> None:
     machine.json("bundle", "create", locked, "--output", tmp_path / "demo.tar")
     machine.json("bundle", "create", locked, "--output", tmp_path / "demo")
+    for bundle in ("demo", "demo.tar"):
+        assert machine.json("verify", tmp_path / bundle)["command"] == "verify"
     names = sorted(path.relative_to(tmp_path / "demo").as_posix() for path in (tmp_path / "demo").rglob("*") if path.is_file())
     for name in names[:: max(1, len(names) // 6)]:
         path = tmp_path / "demo" / name
         flip(path, path.stat().st_size // 2)
         error = machine.json("bundle", "verify", tmp_path / "demo", code=8)["errors"][0]
         assert name.split("/")[-1] in error["message"]
+        assert machine.json("verify", tmp_path / "demo", code=8)["errors"][0] == error
         flip(path, path.stat().st_size // 2)
     size = (tmp_path / "demo.tar").stat().st_size
     for offset in (0, 600, size // 3, size - 700):
