@@ -135,7 +135,7 @@ def test_the_assembled_toolkit_goes_with_its_folder(home: Path, monkeypatch: pyt
 def doctor(home: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, **environ, "HOME": str(home), "PROVISION_HOME": str(home / "own")}
     argv = [sys.executable, "-m", "provision", "doctor", *arguments]
-    return subprocess.run(argv, capture_output=True, text=True, env=env, timeout=300)
+    return subprocess.run(argv, capture_output=True, text=True, env=env, timeout=900)
 
 
 def test_a_broken_compiler_is_mended_and_unmended_by_the_command(home: Path, tmp_path: Path) -> None:
@@ -190,6 +190,7 @@ def test_build_tools_are_installed_into_the_environment_and_taken_out_without_a_
     assert after == {path: kind for path, kind in before.items() if "__pycache__" not in path}
 
 
+@pytest.mark.slow
 def test_a_mend_that_fails_says_why_without_the_person_and_can_be_undone(
     tmp_path: Path, fake_nvml: Callable[[str], dict[str, str]]
 ) -> None:
