@@ -316,7 +316,7 @@ class Deployment:
                 code="library-missing",
                 hint="provision doctor",
             )
-        return Outcome(status="done", summary="every library is found; the smoke test waits for the GPU: provision up")
+        return Outcome(status="done", summary="every library is found; the smoke test waits for the GPU")
 
     def _smoke(self) -> Outcome:
         path = self._files()[0][1]
