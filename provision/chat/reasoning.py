@@ -54,13 +54,29 @@ class ReasoningParser:
         self._held = ""
         self._fresh = True
         self._closed_once = inside is not None
-        self.text = ""
-        self.reasoning = ""
+        self._begun = False
+        # Lists, because an answer of 30,000 tokens must not be copied 30,000 times.
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._look_for_marks()
+
+    @property
+    def text(self) -> str:
+        return "".join(self._text)
+
+    @property
+    def reasoning(self) -> str:
+        return "".join(self._reasoning)
 
     def feed(self, text: str) -> list[Said]:
         """Pieces that are certain now."""
         self._held += text
         pieces: list[Said] = []
+        if self._starts.isdisjoint(self._held):
+            # Almost every token: nothing in it can begin a mark.
+            self._emit(pieces, self._held)
+            self._held = ""
+            return pieces
         while self._held:
             found = self._first_mark()
             if found is None:
@@ -79,24 +95,26 @@ class ReasoningParser:
         pieces: list[Said] = []
         self._emit(pieces, self._held)
         self._held = ""
-        self.text = self.text.strip()
-        self.reasoning = self.reasoning.strip()
+        self._text = [self.text.strip()]
+        self._reasoning = [self.reasoning.strip()]
         return pieces
 
-    def _active(self) -> list[tuple[str, bool]]:
-        """Marks that mean something now, and whether each counts only before the answer has begun."""
+    def _look_for_marks(self) -> None:
+        """Notes the marks that mean something now, and whether each counts only before the answer has begun."""
         if self._inside is not None:
-            return [(self._inside.close, False)]
-        marks = [(mark, False) for mark in (HARMONY.open, *_SILENT)] if HARMONY in self._markers else []
-        if not self.text.strip():
-            marks += [(marker.open, True) for marker in self._markers if marker != HARMONY]
-        if not self._closed_once:
-            marks += [(marker.close, False) for marker in self._markers if marker != HARMONY]
-        return marks
+            marks = [(self._inside.close, False)]
+        else:
+            marks = [(mark, False) for mark in (HARMONY.open, *_SILENT)] if HARMONY in self._markers else []
+            if not self._begun:
+                marks += [(marker.open, True) for marker in self._markers if marker != HARMONY]
+            if not self._closed_once:
+                marks += [(marker.close, False) for marker in self._markers if marker != HARMONY]
+        self._marks = marks
+        self._starts = frozenset(mark[0] for mark, _ in marks)
 
     def _first_mark(self) -> tuple[int, str] | None:
         found = []
-        for mark, leading in self._active():
+        for mark, leading in self._marks:
             at = self._held.find(mark)
             if at >= 0 and not (leading and self._held[:at].strip()):
                 found.append((at, -len(mark), mark))
@@ -107,7 +125,7 @@ class ReasoningParser:
 
     def _possible_mark_length(self) -> int:
         best = 0
-        for mark, _ in self._active():
+        for mark, _ in self._marks:
             for length in range(min(len(mark) - 1, len(self._held)), best, -1):
                 if self._held.endswith(mark[:length]):
                     best = length
@@ -116,19 +134,19 @@ class ReasoningParser:
 
     def _switch(self, mark: str) -> None:
         self._fresh = True
+        opened = next((marker for marker in self._markers if marker.open == mark), None)
         if self._inside is not None:
             self._inside = None
             self._closed_once = True
-            return
-        opened = next((marker for marker in self._markers if marker.open == mark), None)
-        if opened is not None:
+        elif opened is not None:
             self._inside = opened
-            if not self.text.strip():
-                self.text = ""
+            if not self._begun:
+                self._text = []
         elif any(marker.close == mark for marker in self._markers) and mark not in _SILENT:
-            self.reasoning += self.text
-            self.text = ""
+            self._reasoning += self._text
+            self._text, self._begun = [], False
             self._closed_once = True
+        self._look_for_marks()
 
     def _emit(self, pieces: list[Said], text: str) -> None:
         if self._fresh:
@@ -139,11 +157,14 @@ class ReasoningParser:
         if not text:
             return
         if self._inside is not None:
-            self.reasoning += text
+            self._reasoning.append(text)
             pieces.append(Said(kind="reasoning", text=text))
-        else:
-            self.text += text
-            pieces.append(Said(kind="text", text=text))
+            return
+        self._text.append(text)
+        pieces.append(Said(kind="text", text=text))
+        if not self._begun and text.strip():
+            self._begun = True
+            self._look_for_marks()
 
 
 def split_reasoning(text: str, markers: Sequence[Marker] = MARKERS) -> tuple[str, str]:

@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-GATHER_S = 0.01
+GATHER_S = 0.03
 PROMPT_EVENT_S = 0.25
 _KEPT: list[Any] = []
 """Callbacks that native code holds; Python must not collect them."""
