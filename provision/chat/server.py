@@ -168,6 +168,9 @@ class RunningServer:
                 )
             case "address":
                 return UsageError(f"cannot listen on {detail}", code="address-in-use", hint="choose another: --port 8001")
+            case "host":
+                hint = "--host takes an address of this machine: 127.0.0.1 or 0.0.0.0"
+                return UsageError(f"cannot listen on {detail}", code="bad-host", hint=hint)
             case "no-chat-template":
                 return UsageError(
                     "the model has no chat template, and llama-cpp-python would quietly use that of Llama 2",

@@ -24,7 +24,11 @@ import socket
 import sys
 import threading
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
+
+sys.path.append(str(Path(__file__).parent))
+from serve_requests import Refused, check_grammar, parse_body, settled
 
 MARK = "@provision "
 LARGEST_BODY_BYTES = 32 * 1024 * 1024
@@ -36,16 +40,6 @@ _KEPT: list[Any] = []
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
-
-
-class Refused(Exception):
-    """A request answered by the guard with an error in OpenAI's shape."""
-
-    def __init__(self, status: int, message: str, *, code: str, param: str | None = None) -> None:
-        super().__init__(message)
-        kind = "authentication_error" if status == 401 else "invalid_request_error"
-        self.status = status
-        self.body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 class Counted(Exception):
@@ -84,6 +78,9 @@ class Guard:
         self._embeddings = bool(request["settings"].get("embedding"))
         self.llama: Any = None
         self.formats: Any = None
+        self.kinds: dict[str, Any] = {}
+        self.grammar_of: Callable[[str], str] = str
+        self.parses: Callable[[str], bool] = bool
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -103,11 +100,11 @@ class Guard:
                 await _answer(send, 200, self._models())
                 return
             if path in (*_GENERATING, _EMBEDDING) and scope["method"] == "POST":
-                data = _object(await _read(receive))
-                self._check_body(path, data)
-                if path in _GENERATING:
-                    data = settled(data, self._defaults)
-                receive = _again(json.dumps(data).encode(), receive)
+                data = parse_body(await _read(receive))
+                self._check_model(data)
+                data = self._embedding(data) if path == _EMBEDDING else self._generating(path, data)
+                body = json.dumps(data).encode()
+                scope, receive = _as_json(scope, len(body)), _again(body, receive)
         except Refused as refused:
             await _answer(send, refused.status, refused.body)
             return
@@ -134,24 +131,38 @@ class Guard:
         row = {"id": self._alias, "object": "model", "created": self._created, "owned_by": "me", "meta": meta}
         return {"object": "list", "data": [row]}
 
-    def _check_body(self, path: str, data: dict[str, Any]) -> None:
+    def _check_model(self, data: dict[str, Any]) -> None:
         model = data.get("model")
         if model is not None and model != self._alias:
             raise Refused(404, f"the model {model!r} does not exist; this server has {self._alias!r}",
                           code="model_not_found", param="model")  # fmt: skip
-        if path == _EMBEDDING:
-            if not self._embeddings:
-                raise Refused(400, "this server was started without embeddings", code="embeddings_not_enabled")
-            return
-        tokens = self._count_chat(data) if path == _GENERATING[0] else self._count_text(data)
+
+    def _embedding(self, data: dict[str, Any]) -> dict[str, Any]:
+        if not self._embeddings:
+            raise Refused(400, "this server was started without embeddings", code="embeddings_not_enabled")
+        return {**data, "model": self._alias}
+
+    def _generating(self, path: str, data: dict[str, Any]) -> dict[str, Any]:
+        data = settled(data, self._defaults, self._alias)
+        chat = path == _GENERATING[0]
+        tokens = self._count_chat(data) if chat else self._count_text(data)
         n_ctx = self.llama.n_ctx()
         if tokens >= n_ctx:
             raise Refused(
                 400,
                 f"this model's maximum context length is {n_ctx} tokens, and the prompt alone has {tokens}",
                 code="context_length_exceeded",
-                param="messages" if path == _GENERATING[0] else "prompt",
+                param="messages" if chat else "prompt",
             )
+        check_grammar(data, from_schema=self.grammar_of, parses=self.parses)
+        try:
+            self.kinds[path].model_validate(data)
+        except ValueError as error:
+            # pydantic's ValidationError is one, and knows its errors; llama_cpp.server answers 500.
+            first = error.errors()[0] if hasattr(error, "errors") else {"loc": (), "msg": str(error)}
+            param = ".".join(str(part) for part in first["loc"])
+            raise Refused(400, f"{param}: {first['msg']}", code="invalid_value", param=param) from None
+        return data
 
     def _count_chat(self, data: dict[str, Any]) -> int:
         messages = data.get("messages")
@@ -184,24 +195,6 @@ class Guard:
         return len(self.llama.tokenize(prompt.encode("utf-8", "replace"), add_bos=True, special=True))
 
 
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        data = json.loads(body)
-    except (ValueError, RecursionError):
-        raise Refused(400, "the body is not JSON", code="invalid_json") from None
-    if not isinstance(data, dict):
-        raise Refused(400, "the body is not a JSON object", code="invalid_json")
-    return data
-
-
-def settled(data: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    """A request with the defaults filled in. OpenAI's clients say null for "not set", and max_completion_tokens."""
-    said = {name: value for name, value in data.items() if value is not None}
-    if "max_completion_tokens" in said:
-        said.setdefault("max_tokens", said.pop("max_completion_tokens"))
-    return {**defaults, **said}
-
-
 def _host_name(host: str) -> str:
     name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
     return name.strip("[]").lower()
@@ -219,6 +212,13 @@ async def _read(receive: Receive) -> bytes:
             raise Refused(413, "the request is too large", code="request_too_large")
         if not message.get("more_body"):
             return b"".join(parts)
+
+
+def _as_json(scope: Scope, length: int) -> Scope:
+    """The request with the headers of its new body, whatever the client called the old one."""
+    kept = [pair for pair in scope["headers"] if pair[0].lower() not in (b"content-type", b"content-length")]
+    own = [(b"content-type", b"application/json"), (b"content-length", str(length).encode())]
+    return {**scope, "headers": [*kept, *own]}
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
@@ -267,6 +267,7 @@ def build(request: dict[str, Any], log: list[str]) -> Guard:
     import llama_cpp
     import llama_cpp.llama_chat_format as formats
     from llama_cpp.server import app as server
+    from llama_cpp.server import types
     from llama_cpp.server.settings import ModelSettings, ServerSettings
     from starlette.middleware.cors import CORSMiddleware
 
@@ -304,7 +305,19 @@ def build(request: dict[str, Any], log: list[str]) -> Guard:
     guard = Guard(app, request)
     assert server._llama_proxy is not None
     guard.llama, guard.formats = server._llama_proxy(request["alias"]), formats
+    guard.kinds = {_GENERATING[0]: types.CreateChatCompletionRequest, _GENERATING[1]: types.CreateCompletionRequest}
+    guard.grammar_of = llama_cpp.llama_grammar.json_schema_to_gbnf
+    guard.parses = lambda text: grammar_parses(llama_cpp.llama_cpp, guard.llama._model.vocab, text)
     return guard
+
+
+def grammar_parses(native: Any, vocab: Any, text: str) -> bool:
+    """Whether llama.cpp can read a grammar."""
+    sampler = native.llama_sampler_init_grammar(vocab, text.encode(), b"root")
+    if not sampler:
+        return False
+    native.llama_sampler_free(sampler)
+    return True
 
 
 def use_template(llama: Any, formats: Any, template: str) -> None:
@@ -336,7 +349,8 @@ def main() -> None:
     try:
         listening = listen(request["host"], request["port"])
     except OSError as error:
-        fail("address", f"{request['host']}:{request['port']}: {error.strerror or error}", log)
+        kind = "host" if isinstance(error, socket.gaierror) else "address"
+        fail(kind, f"{request['host']}:{request['port']}: {error.strerror or error}", log)
     try:
         guard = build(request, log)
     except ImportError as error:

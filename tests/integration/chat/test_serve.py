@@ -129,6 +129,12 @@ def test_the_key_is_nowhere_to_be_seen(server: Served) -> None:
     assert server.key not in json.dumps(server.data)
 
 
+def asking(**options: object) -> bytes:
+    """A question as newer clients send it: a list of parts."""
+    content = [{"type": "text", "text": "What is the capital of France?"}]
+    return json.dumps({"messages": [{"role": "user", "content": content}], "max_tokens": 4, **options}).encode()
+
+
 @pytest.mark.parametrize(
     ("method", "path", "headers", "body", "status"),
     [
@@ -145,6 +151,11 @@ def test_the_key_is_nowhere_to_be_seen(server: Served) -> None:
         ("POST", "/v1/chat/completions", "key", b'{"messages": []}', 400),
         ("POST", "/v1/chat/completions", "key", b'{"messages": "hi"}', 400),
         ("POST", "/v1/chat/completions", "key", b'{"messages": [{"content": "x"}], "model": "gpt-4"}', 404),
+        ("POST", "/v1/chat/completions", "key", asking(temperature="hot"), 400),
+        ("POST", "/v1/chat/completions", "key", asking(grammar="root ::= ("), 400),
+        ("POST", "/v1/chat/completions", "key", asking(grammar="root ::= " + "(" * 20_000), 400),
+        ("POST", "/v1/completions", "key", b'{"prompt": "x", "top_k": -1}', 400),
+        ("POST", "/v1/chat/completions", "key", asking(grammar='root ::= "yes"', n=None), 200),
     ],
 )
 def test_the_guard(
@@ -156,6 +167,9 @@ def test_the_guard(
     assert "access-control-allow-origin" not in answer.headers
     if status >= 400:
         assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+    elif method == "POST":
+        assert answer.json()["model"] == "tale", "the name, not the path of the file"
+        assert answer.json()["choices"][0]["message"]["content"] == "yes"
 
 
 def test_a_taken_port_is_named(server: Served, scripted_model: ScriptedModel, tmp_path: Path) -> None:

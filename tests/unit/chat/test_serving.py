@@ -1,13 +1,10 @@
-import importlib.util
 import shlex
 import stat
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-import provision.chat.server
 from provision.chat.keys import read_key, read_or_create_key
 from provision.chat.serving import ServerPlan, ServeWish, alias_of, is_loopback, plan_server, server_url
 from provision.chat.snippets import snippets
@@ -48,26 +45,6 @@ def test_a_recipes_sampling_becomes_what_requests_leave_out_and_the_rest_is_told
     assert "llama_cpp.server does not take this of the recipe: presence_penalty 3.0" in decided.reasons
     assert any("temperature 0.6" in reason for reason in decided.reasons)
     assert not any("recipe" in reason for reason in plan(sampling={"seed": None, "stop": ()}).reasons)
-
-
-def test_a_request_overrides_defaults_and_null_means_unset() -> None:
-    settled = server_child().settled
-    defaults = {"temperature": 0.6, "max_tokens": 100}
-    assert settled({"model": "x"}, defaults) == {"model": "x", "temperature": 0.6, "max_tokens": 100}
-    asked = {"temperature": None, "max_completion_tokens": 5, "seed": None}
-    assert settled(asked, defaults) == {"temperature": 0.6, "max_tokens": 5}
-    assert settled({"max_tokens": 7, "max_completion_tokens": 5}, {})["max_tokens"] == 7
-
-
-def server_child() -> Any:
-    """The script that runs in the engine's environment; its own imports are the standard library's."""
-    path = Path(provision.chat.server.__file__).parent / "children" / "server.py"
-    spec = importlib.util.spec_from_file_location("server_child", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_names() -> None:
