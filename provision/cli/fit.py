@@ -41,6 +41,10 @@ def fit(
             metavar="quality|balanced|speed", help="What a better quant is; default: as the recipe says, or balanced."
         ),
     ] = None,
+    mmproj: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|auto", help="Count this multimodal projector too; `auto`: the one beside the model."),
+    ] = None,
     estimator: Annotated[
         str, typer.Option(metavar="auto|engine|analytic", help="Ask the installed engine, or compute in pure Python.")
     ] = "auto",
@@ -52,7 +56,7 @@ def fit(
     for name, value in (("kv-type", kv_type), ("policy", policy), ("estimator", estimator)):
         _check(name, value)
     session = open_session(json=json, progress=progress)
-    wish = _wish(quant, ctx, vram, ram, kv_type, parallel, policy, estimator)
+    wish = _wish(quant, ctx, vram, ram, kv_type, parallel, policy, estimator, mmproj)
     return _run(session, target, wish, policy_given=policy is not None, explain=explain)
 
 
@@ -101,7 +105,7 @@ def _wish(quant: str | None, ctx: int | None, vram: str | None, ram: str | None,
     sizes = None
     if vram is not None:
         sizes = () if vram.strip().lower() in ("none", "0") else tuple(parse_size(part) for part in vram.split(","))
-    kv_type, parallel, policy, estimator = rest
+    kv_type, parallel, policy, estimator, mmproj = rest
     return FitWish(
         quant=quant,
         n_ctx=ctx,
@@ -111,6 +115,7 @@ def _wish(quant: str | None, ctx: int | None, vram: str | None, ram: str | None,
         parallel=parallel,
         policy=policy or "balanced",
         estimator=estimator,
+        mmproj=mmproj,
     )
 
 

@@ -50,7 +50,7 @@ def estimate(
         if devices:
             devices[0] = _grown(devices[0], mmproj_bytes)
         else:
-            host = _grown(host, mmproj_bytes)
+            host = replace(host, compute_bytes=host.compute_bytes + mmproj_bytes)
     return Estimate(devices=tuple(devices), host=host, estimator="analytic", notes=shape.assumptions)
 
 

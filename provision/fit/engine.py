@@ -179,4 +179,5 @@ def _with_projector(estimate: Estimate, size: int) -> Estimate:
     if estimate.devices:
         first = replace(estimate.devices[0], model_bytes=estimate.devices[0].model_bytes + size)
         return replace(estimate, devices=(first, *estimate.devices[1:]))
-    return replace(estimate, host=replace(estimate.host, model_bytes=estimate.host.model_bytes + size))
+    # libmtmd copies the weights; they are not mapped like the model's.
+    return replace(estimate, host=replace(estimate.host, compute_bytes=estimate.host.compute_bytes + size))

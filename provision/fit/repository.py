@@ -12,6 +12,9 @@ from provision.gguf.shape import ModelShape
 from provision.models.quality import judge_quality
 from provision.models.types import ModelSet, RepoRef
 
+SCALED = " (weights per layer by file size from another quant's header, not its own)"
+"""On a candidate whose own header was not read: quantizers spread their bits differently over the layers."""
+
 
 def scaled(shape: ModelShape, base: ModelSet, other: ModelSet) -> ModelShape:
     """`shape`, read from `base`, with the weights of `other`: every tensor in proportion to the files' sizes."""
@@ -62,7 +65,7 @@ def candidates_of(
         if any(isinstance(outcome, Plan) for outcome in outcomes.values()):
             first |= outcomes
             break
-    found = [_candidate(one, shapes[one.files[0].path], first[one.files[0].path], ref, imatrix) for one in sets]
+    found = [_candidate(one, one is base, shapes[one.files[0].path], first[one.files[0].path], ref, imatrix) for one in sets]
     return tuple(sorted(found, key=lambda one: (-one.size_bytes, one.quant or "")))
 
 
@@ -70,7 +73,7 @@ def _outcome(shape: ModelShape, wish: FitWish, budgets: Budgets) -> Plan | Refus
     return decide(shape, wish, budgets, AnalyticMeter(shape=shape, wish=wish, budgets=budgets))
 
 
-def _candidate(one: ModelSet, shape: ModelShape, outcome: Plan | Refusal, ref: RepoRef, imatrix: bool) -> Candidate:
+def _candidate(one: ModelSet, read: bool, shape: ModelShape, outcome: Plan | Refusal, ref: RepoRef, imatrix: bool) -> Candidate:
     bits = round(8 * shape.file_bytes / shape.parameters, 3) if shape.parameters else None
     return Candidate(
         quant=one.quant,
@@ -79,5 +82,5 @@ def _candidate(one: ModelSet, shape: ModelShape, outcome: Plan | Refusal, ref: R
         bits_per_weight=bits,
         quality=judge_quality(quant=one.quant, model=ref.name, uploader=ref.org, bits_per_weight=bits, imatrix=imatrix),
         verdict="too-big" if isinstance(outcome, Refusal) else ("fits" if outcome.whole else "partly"),
-        reason=outcome.reason if isinstance(outcome, Refusal) else outcome.reasons[-1],
+        reason=(outcome.reason if isinstance(outcome, Refusal) else outcome.reasons[-1]) + ("" if read else SCALED),
     )

@@ -12,16 +12,19 @@ from provision.fit import measured, speed
 from provision.fit.budgets import gpus_without_engine, read_budgets
 from provision.fit.measuring import plan_model
 from provision.fit.plan import Plan, Refusal
+from provision.fit.projector import find_projector, no_projector, read_projector
 from provision.fit.recommend import recommend
 from provision.fit.repository import candidates_of, scaled
 from provision.fit.targets import Repository, file_names, find_local, open_repository, read_set, read_url
 from provision.fit.types import Budgets, Candidate, Chosen, FitResult, FitWish
 from provision.gguf.header import GgufHeader, joined
+from provision.gguf.reader import read_header
 from provision.gguf.shape import ModelShape, read_shape
+from provision.gguf.source import FileSource
 from provision.host.types import Host
 from provision.models.names import parse_name
 from provision.models.quality import judge_quality
-from provision.models.quants import select
+from provision.models.quants import select, select_mmproj
 from provision.models.refs import is_ref
 from provision.models.types import ModelSet
 from provision.settings import Settings
@@ -50,10 +53,12 @@ def fit(
     if local is not None:
         headers = local.headers()
         quant = parse_name(local.paths[0].name).quant
+        job = job.beside(local.paths[0])
         return job.single(headers, target=target, files=file_names(local.paths), path=local.paths[0], quant=quant)
     if target.startswith(("http://", "https://")):
         name = target.partition("?")[0].rpartition("/")[2]
         header = read_url(target, settings=settings)
+        job = job.beside(None)
         return job.single((header,), target=target, files=(name,), path=None, quant=parse_name(name).quant)
     if not is_ref(target) and (
         target.endswith(".gguf") or target.startswith(("/", "./", "../", "~")) or target.count("/") != 1
@@ -90,6 +95,40 @@ class _Job:
     settings: Settings
     reporter: Reporter
     python: Path | None
+    said: tuple[str, ...] = ()
+    """About the projector; first among the reasons."""
+
+    def beside(self, model: Path | None) -> _Job:
+        """This job with the projector that was asked for, or with a word on the one that lies beside a local `model`."""
+        found = find_projector(model) if model is not None else None
+        if self.wish.mmproj is None:
+            return self._uncounted(found.name if found else None)
+        path = Path(self.wish.mmproj).expanduser() if self.wish.mmproj != "auto" else found
+        if path is None or not path.is_file():
+            raise no_projector(self.wish.mmproj)
+        return self._counting(read_header(FileSource(path)), path.name)
+
+    def in_repository(self, repository: Repository, base: ModelSet) -> _Job:
+        """The same for a repository: `auto` is the projector that belongs to `base`."""
+        if self.wish.mmproj not in (None, "auto"):
+            return self.beside(None)
+        found = select_mmproj(repository.sets, base)
+        if self.wish.mmproj is None:
+            return self._uncounted(found.files[0].path if found else None)
+        if found is None:
+            raise no_projector("auto")
+        self._say("reading the header of", found.files[0].path)
+        return self._counting(read_set(repository, found, settings=self.settings)[0], found.files[0].path)
+
+    def _uncounted(self, name: str | None) -> _Job:
+        if name is None:
+            return self
+        return replace(self, said=(f"images and audio: the projector {name} is not counted; --mmproj auto counts it",))
+
+    def _counting(self, header: GgufHeader, name: str) -> _Job:
+        python = None if self.wish.vram or self.wish.estimator == "analytic" else self.python
+        found = read_projector(header, name, python=python, env=self.settings.environ)
+        return replace(self, wish=replace(self.wish, mmproj_bytes=found.size_bytes), said=(found.note,))
 
     def single(
         self, headers: Sequence[GgufHeader], *, target: str, files: tuple[str, ...], path: Path | None, quant: str | None = None
@@ -120,10 +159,16 @@ class _Job:
         only = select(repository.sets, wanted, repo_id=repository.ref.repo_id, file=named) if wanted or named else None
         usable = repository.usable()
         base = only or min(usable, key=lambda one: one.size_bytes or 0, default=None) or select(repository.sets, None)
+        return self.in_repository(repository, base)._of(
+            target, repository, base, only, "the file asked for" if named else "the quant asked for"
+        )
+
+    def _of(self, target: str, repository: Repository, base: ModelSet, only: ModelSet | None, asked: str) -> FitResult:
         self._say("reading the header of", base.files[0].path)
         headers = read_set(repository, base, settings=self.settings)
         shape = read_shape(joined(headers))
         budgets = self._budgets()
+        usable = repository.usable()
         sets = usable if base in usable else (*usable, base)
         candidates = candidates_of(
             sets, base, shape, ref=repository.ref, imatrix=headers[0].imatrix, wish=self.wish, budgets=budgets
@@ -133,7 +178,6 @@ class _Job:
             outcome, notes = self._plan(headers, shape, budgets, None)
             paths = tuple(file.path for file in base.files)
             candidates = tuple(_judged(one, outcome) if one.files == paths else one for one in candidates)
-            asked = "the file asked for" if named else "the quant asked for"
             return self._result(target, shape, candidates, outcome, budgets, base.quant, (*notes, asked))
         return self._recommended(target, repository, sets, base, headers, candidates, budgets)
 
@@ -221,7 +265,7 @@ class _Job:
         reasons = [
             f"{gpu.name} is not used: the installed engine was built without it; run: provision install" for gpu in unused
         ]
-        reasons += [*notes, *plan.reasons, *plan.estimate.notes, *_about(shape, plan, budgets)]
+        reasons += [*notes, *self.said, *plan.reasons, *plan.estimate.notes, *_about(shape, plan, budgets)]
         if isinstance(forecast, str):
             reasons.append(forecast)
         return Chosen(

@@ -95,7 +95,9 @@ def gpu_bandwidth(name: str, memory_bytes: int | None) -> Bandwidth | None:
     if best is None:
         return None
     source = _table()["sources"][best[2]]["name"]
-    return Bandwidth(bytes_per_s=best[1] * 1e9, basis=f"{name} {best[1]:g} GB/s specified ({source})", share=_GPU_SHARE)
+    assumed = f"of which {_GPU_SHARE[0]:.0%} to {_GPU_SHARE[1]:.0%} is assumed to be reached, until a smoke test measures it"
+    basis = f"{name} {best[1]:g} GB/s specified ({source}), {assumed}"
+    return Bandwidth(bytes_per_s=best[1] * 1e9, basis=basis, share=_GPU_SHARE)
 
 
 def measure_host_bandwidth(*, size: int = 64 * 1024 * 1024, rounds: int = 3) -> Bandwidth:
@@ -108,9 +110,12 @@ def measure_host_bandwidth(*, size: int = 64 * 1024 * 1024, rounds: int = 3) -> 
         target[:] = source
         best = min(best, time.perf_counter() - started)
     rate = size / best
-    return Bandwidth(
-        bytes_per_s=rate, basis=f"main memory {rate / 1e9:.1f} GB/s copied by one thread, measured now", share=_HOST_SHARE
+    low, high = _HOST_SHARE
+    basis = (
+        f"main memory {rate / 1e9:.1f} GB/s copied by one thread, measured now; that all threads read {low:g} to {high:g} "
+        "times that is assumed, until a smoke test measures it"
     )
+    return Bandwidth(bytes_per_s=rate, basis=basis, share=_HOST_SHARE)
 
 
 def remember(home: Path, *, device: str, bytes_per_token: int, tokens_per_s: float, when: str) -> None:

@@ -33,8 +33,10 @@ class FitWish:
     estimator: Estimator = "auto"
     n_gpu_layers: int | None = None
     """A fixed number of layers, as llama.cpp counts them; None: as many as fit."""
+    mmproj: str | None = None
+    """A multimodal projector to count too: its file, or `auto` for the one beside the model."""
     mmproj_bytes: int = 0
-    """Size of a vision projector that is loaded beside the model."""
+    """What that projector takes, once it is known."""
     revision: str | None = None
     endpoint: str | None = None
 

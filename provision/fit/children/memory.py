@@ -4,6 +4,9 @@ Request: {"runs": [{"path", "real", "n_gpu_layers", "tensor_split", "use_mmap", 
 context keys are fields of llama_context_params. Answer after every context, so that a crash keeps what came before:
 {"runs": [{"contexts": [{"buffers": [{"name", "device", "host", "model", "context", "compute"}]}], "n_layers"}]}.
 
+A request {"projector": PATH} is answered with {"projector": [{"device", "device_type", "bytes"}]}: weights and compute of a
+multimodal projector, from libmtmd's own count (`mtmd_get_memory_usage`, tools/mtmd/mtmd.h).
+
 With `real` false nothing is allocated (`no_alloc`) and `path` may be a header followed by a hole. The breakdown is a
 std::map<ggml_backend_buffer_type_t, {model, context, compute}> returned by value (src/llama-ext.h, llama.cpp 0.5.0); its nodes
 are walked as libstdc++ or, on macOS, libc++ lays them out. Tried on x86-64 Linux only; a count that does not come out right,
@@ -138,6 +141,30 @@ def breakdown(lib: Any, context: Any) -> list[dict[str, Any]]:
     return sorted(buffers, key=lambda buffer: buffer["name"])
 
 
+PROJECTOR_SYMBOL = "_Z21mtmd_get_memory_usagePKc19mtmd_context_params"
+
+
+def projector(lib: Any, path: str) -> dict[str, Any]:
+    """What libmtmd would allocate per device for the projector at `path`; it may be a header followed by a hole."""
+    from llama_cpp import mtmd_cpp
+
+    mtmd, shape = mtmd_cpp._libmtmd, layout(platform.system(), platform.machine()) or LIBSTDCPP
+    parameters = mtmd_cpp.mtmd_context_params_default()
+    parameters.warmup = True
+    parameters.print_timings = False
+    function = getattr(mtmd, PROJECTOR_SYMBOL, None)
+    if function is None:
+        return {"error": "symbol"}
+    returned = type("Map", (ctypes.Structure,), {"_fields_": [("words", ctypes.c_size_t * (shape.size // 8))]})
+    function.restype, function.argtypes = returned, [ctypes.c_char_p, mtmd_cpp.mtmd_context_params]
+    answer = function(os.fsencode(path), parameters)
+    rows = [
+        {"device": lib.ggml_backend_dev_name(device).decode(), "device_type": lib.ggml_backend_dev_type(device), "bytes": size}
+        for device, size, _, _ in entries(ctypes.addressof(answer), shape)
+    ]
+    return {"projector": rows} if rows else {"error": "the engine refused the projector"}
+
+
 def model_parameters(native: Any, run: dict[str, Any]) -> Any:
     parameters = native.llama_model_default_params()
     parameters.n_gpu_layers = run.get("n_gpu_layers", 0)
@@ -178,6 +205,9 @@ def main() -> None:
     native, lib, lines, _keep = open_engine()
     if not hasattr(lib, SYMBOL):
         say({"error": "symbol"})
+        return
+    if "projector" in request:
+        say(projector(lib, request["projector"]))
         return
     answer = {"devices": devices(lib), "runs": []}
     for run in request["runs"]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from provision.errors import NotFoundError
+from provision.errors import IntegrityError, NotFoundError
 from provision.fit.service import fit
 from provision.fit.types import FitResult, FitWish
 from provision.settings import read_settings
@@ -94,6 +94,25 @@ def test_every_usable_quant_is_a_candidate_and_nothing_else(hub: RunningHub, tmp
         assert one.quality is not None
         assert one.quality.source.startswith("fallback")
         assert one.reason
+
+
+def test_what_is_judged_by_another_header_says_so_and_is_near_its_own(hub: RunningHub, tmp_path: Path) -> None:
+    found = fitted(hub, tmp_path, vram=(2400 * MIB,), ram=64 * GIB)
+    assert found.chosen is not None
+    for one in found.candidates:
+        read = one.quant in (found.chosen.quant, "Q2_K")  # the recommended one and the one every other is scaled from
+        assert ("another quant's header" in one.reason) is not read
+        own = fitted(hub, tmp_path, f"{REPO}:{one.quant}", vram=(2400 * MIB,), ram=64 * GIB)
+        verdict = next(other.verdict for other in own.candidates if other.quant == one.quant)
+        assert verdict == one.verdict
+
+
+def test_a_projector_is_named_and_counted_on_demand(hub: RunningHub, tmp_path: Path) -> None:
+    found = fitted(hub, tmp_path, vram=(24 * GIB,), ram=64 * GIB)
+    assert found.chosen is not None
+    assert any("mmproj-Model-Q4_0.gguf is not counted" in reason for reason in found.chosen.reasons)
+    with pytest.raises(IntegrityError, match="no multimodal projector"):  # the file of this hub only has the name of one
+        fitted(hub, tmp_path, vram=(24 * GIB,), ram=64 * GIB, mmproj="auto")
 
 
 def test_less_memory_takes_a_smaller_quant_and_says_why(hub: RunningHub, tmp_path: Path) -> None:
