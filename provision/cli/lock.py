@@ -40,6 +40,7 @@ def lock(
     progress: ProgressOption = "auto",
 ) -> Spoken:
     """Set up RECIPE (what is there is kept) and write provision.lock; with --check, compare with the lock instead."""
+    import shlex
     from pathlib import Path
 
     from provision.errors import UsageError
@@ -49,6 +50,11 @@ def lock(
         return _report("lock", _deployment(session, Path(output), python=python, frozen=True).check())
     if recipe is None:
         raise UsageError("lock what? name a recipe", code="usage", hint="provision lock demo")
+    folder = Path(output).absolute().parent
+    if not folder.is_dir():
+        raise UsageError(
+            f"there is no folder {folder} for the lock", code="no-folder", hint=f"mkdir -p {shlex.quote(str(folder))}"
+        )
     return _lock(session, recipe, Path(output), python=python)
 
 

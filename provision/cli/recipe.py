@@ -144,15 +144,11 @@ def _row(recipe: Recipe) -> dict[str, Any]:
 
 
 def _render_list(console: Console, data: Mapping[str, Any]) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("recipe", no_wrap=True)
-    table.add_column("model from", overflow="fold")
+    width = max(len(row["name"]) for row in data["recipes"]) + 2
     for row in data["recipes"]:
         mark = "" if row["seen"] == "listing" else " *"
-        table.add_row(row["name"], row["model"] + mark)
-    console.print(table)
+        # soft_wrap: a repository's name is for copying and stays whole.
+        console.print(f"{row['name']:<{width}}{row['model']}{mark}", markup=False, soft_wrap=True)
     if any(row["seen"] != "listing" for row in data["recipes"]):
         console.print(
             "\n* file names taken from public mentions, the repository's own listing was not read when this was written"

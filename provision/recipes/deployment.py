@@ -38,7 +38,7 @@ def lock_deployment(
     if not (report.install or {}).get("wheel"):
         said = "the engine was not installed by provision: the lock names no wheel, and other machines cannot sync its bytes"
         reporter(Note(level="warning", message=said))
-    origin = engine_origin(python, env=settings.environ)
+    origin = engine_origin(python, env=settings.environ, home=settings.provision_home)
     return report, make_lock(wanted.recipe, report, model=model, packages=packages, archives=pinned, origin=origin)
 
 

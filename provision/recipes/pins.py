@@ -53,8 +53,11 @@ class Origin:
     cflags: str | None = None
 
 
-def engine_origin(python: Path, *, env: Mapping[str, str]) -> Origin:
-    """Where the engine of `python`'s environment came from. UsageError `bad-python` when that Python does not run."""
+def engine_origin(python: Path, *, env: Mapping[str, str], home: Path) -> Origin:
+    """Where the engine of `python`'s environment came from. UsageError `bad-python` when that Python does not run.
+
+    `home` is our own folder, which a lock calls by its variable: it lies elsewhere on another machine.
+    """
     environment = inspect_environment(python, environ=env)
     minor = ".".join(str(part) for part in environment.version[:2])
     present = read_installed(environment)
@@ -67,7 +70,7 @@ def engine_origin(python: Path, *, env: Mapping[str, str]) -> Origin:
         sdist=sdist,
         toolkit=plan.get("toolkit") or None,
         compiler=plan.get("compiler") or None,
-        cmake_args=tuple(plan.get("cmake_args", ())),
+        cmake_args=tuple(arg.replace(str(home), "$PROVISION_HOME") for arg in plan.get("cmake_args", ())),
         cflags=plan.get("env", {}).get("CFLAGS") or None,
     )
 

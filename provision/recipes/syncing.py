@@ -17,7 +17,7 @@ from provision.recipes.load import parse_recipe
 from provision.recipes.lockfile import Lock, LockedHardware, differences, refuse_differences
 from provision.recipes.locking import hardware_of
 from provision.recipes.observe import hash_files, model_files, observed, unlinked_libraries
-from provision.recipes.pins import ENGINE_PACKAGE, Installed, engine_origin, installed_packages
+from provision.recipes.pins import ENGINE_PACKAGE, Installed, Origin, engine_origin, installed_packages
 from provision.recipes.pip_install import damaged_wheel, find_wheel, install_pinned, install_wheels
 from provision.recipes.rooms import Data, Rooms
 from provision.recipes.schema import Recipe
@@ -121,7 +121,7 @@ class Deployment:
 
     def _doctor(self) -> Outcome:
         self.host = self.rooms.doctor().host
-        python, wanted = engine_origin(self.python, env=self.settings.environ).python, self.lock.hardware.python
+        python, wanted = self._origin().python, self.lock.hardware.python
         if wanted is not None and python != wanted:
             raise MachineError(
                 f"hardware.python: the lock is for Python {wanted}, {self.python} is {python}",
@@ -165,6 +165,9 @@ class Deployment:
                 hint="provision doctor; for an image without the GPU: --no-gpu-check",
             )
         return Outcome(status="done", summary=f"{here.name}: {unsuited}, left unchecked" if unsuited else here.name)
+
+    def _origin(self) -> Origin:
+        return engine_origin(self.python, env=self.settings.environ, home=self.settings.provision_home)
 
     def _installed(self) -> dict[str, Installed]:
         try:
@@ -288,7 +291,7 @@ class Deployment:
 
     def _compare(self) -> Outcome:
         packages = installed_packages(self.python, env=self.settings.environ)
-        origin = engine_origin(self.python, env=self.settings.environ)
+        origin = self._origin()
         files = hash_files(self._files())
         here = observed(
             self.lock, packages=packages, files=files, origin=origin, hardware=None if self._unproven else self.looked_at

@@ -70,6 +70,7 @@ def test_locking_twice_gives_the_same_bytes_and_check_agrees(
     assert lock["engine"].get("sdist") == ({"filename": name, "sha256": sha256} if sha256 else None)
     assert lock["engine"]["wheel"]["sha256"] == provenance["wheel"]["sha256"]
     assert lock["engine"]["cmake_args"] == provenance["plan"]["cmake_args"]
+    assert machine.json("lock", "demo", "--output", tmp_path / "none" / "x.lock", code=2)["errors"][0]["code"] == "no-folder"
     assert lock["hardware"]["python"] == f"{sys.version_info.major}.{sys.version_info.minor}"
     assert all(package["wheel_sha256"] for package in lock["packages"])
     assert len(lock["smoke"]["golden"]["passages"][0]["best"]) > 5
