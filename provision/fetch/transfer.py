@@ -20,6 +20,8 @@ from provision.units import KIB, MIB
 
 _MIN_CHUNK_BYTES = 16 * KIB
 _MAX_CHUNK_BYTES = MIB
+_BUFFERS_BYTES = 16 * MIB
+"""For all connections together, so that 64 of them stay small too."""
 _TICK_S = 0.1
 
 
@@ -28,6 +30,11 @@ class TransferOptions:
     connections: int = 8
     stall_s: float = 10.0
     limit: RateLimit | None = None
+
+    @property
+    def buffer_bytes(self) -> int:
+        """Of each connection: the most that is read at once."""
+        return min(_MAX_CHUNK_BYTES, _BUFFERS_BYTES // self.connections)
 
 
 class Transfer:
@@ -95,7 +102,7 @@ class _Worker:
         self.number = number
         self.rate = self.latency_s = 0.0
         self.connection: Connection | None = None
-        self.buffer = memoryview(bytearray(_MAX_CHUNK_BYTES))
+        self.buffer = memoryview(bytearray(transfer.options.buffer_bytes))
         self.thread = threading.Thread(target=self._work, name=f"fetch-{number}", daemon=True)
 
     def _work(self) -> None:
@@ -263,7 +270,7 @@ class _Worker:
     def _sweep(self, source: Source, stream: Lease, readinto: Callable[[memoryview], int]) -> None:
         offset, size = 0, self.t.swarm.ledger.size_bytes
         while offset < size and not self.t.swarm.over:
-            count = readinto(self.buffer[: min(_MAX_CHUNK_BYTES, size - offset, self._chunk_bytes(256 * KIB))])
+            count = readinto(self.buffer[: min(size - offset, self._chunk_bytes(256 * KIB))])
             if count == 0:
                 raise OSError(f"the answer ended {size - offset} bytes early")
             stream.landed_s = self.t.swarm.clock()
@@ -279,5 +286,6 @@ class _Worker:
 
     def _chunk_bytes(self, least: int = _MIN_CHUNK_BYTES) -> int:
         """A quarter second's worth, so that a slow connection is seen to move and a fast one costs few calls."""
-        most = self.t.options.limit.chunk_bytes if self.t.options.limit is not None else _MAX_CHUNK_BYTES
+        limit = self.t.options.limit
+        most = min(len(self.buffer), limit.chunk_bytes) if limit is not None else len(self.buffer)
         return max(min(least, most), min(most, int(self.rate / 4)))

@@ -36,9 +36,10 @@ class Endless:
         return bytes(min(length, MIB, self.size_bytes - offset))
 
 
-def peak_after(hub: RunningHub, home: Path, seconds: float) -> tuple[int, str]:
+def peak_after(hub: RunningHub, home: Path, seconds: float, *, connections: int) -> tuple[int, str]:
     """Highest resident memory in bytes of a fetch that is ended after `seconds`, and what it said."""
-    argv = [sys.executable, "-m", "provision", "fetch", "org/huge:Q8_0", "--connections", "16", "--progress", "plain"]
+    words = ["fetch", "org/huge:Q8_0", "--connections", str(connections), "--progress", "plain"]
+    argv = [sys.executable, "-m", "provision", *words]
     process = subprocess.Popen(
         argv, env=private_environ(home, HF_ENDPOINT=hub.url), stderr=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -55,11 +56,12 @@ def huge() -> Repo:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
-def test_the_end_of_a_download_of_200_gb(tmp_path: Path) -> None:
+@pytest.mark.parametrize("connections", [16, 64])
+def test_the_end_of_a_download_of_200_gb(tmp_path: Path, connections: int) -> None:
     # A sparse partial and its journal stand for what is already here: no disk of a test machine holds the rest.
     with start_hub(repos=[huge()]) as hub:
         prepare(tmp_path, hub, missing=400)
-        peak, said = peak_after(hub, tmp_path, 12)
+        peak, said = peak_after(hub, tmp_path, 12, connections=connections)
         assert hub.log.body_bytes() > 100 * MIB, said
         assert peak <= 100 * MIB
 
