@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -48,10 +49,7 @@ def write_bundle(destination: Path, items: Sequence[Item], about: Mapping[str, A
 
     UsageError when it exists, MachineError when the disk is too small, IntegrityError when a source changed under us.
     """
-    if destination.exists():
-        raise UsageError(
-            f"{destination} exists already", code="file-exists", hint=f"choose another name, or: rm -r {destination}"
-        )
+    require_new(destination)
     manifest = manifest_of(items, about)
     total = sum(entry["size_bytes"] for entry in manifest["files"])
     _require_space(destination.parent, total + _SPARE)
@@ -65,8 +63,11 @@ def write_bundle(destination: Path, items: Sequence[Item], about: Mapping[str, A
         os.rename(part, destination)
         _sync_folder(destination.parent)
     except OSError as error:
+        # FAT32, as most sticks come, ends at 4 GiB.
+        small = error.errno == errno.EFBIG
+        hint = "use a medium with exFAT or ext4: findmnt -T " if small else "df -h "
         raise MachineError(
-            f"cannot write {destination}: {error.strerror or error}", code="cannot-write", hint="df -h"
+            f"cannot write {destination}: {error.strerror or error}", code="cannot-write", hint=f"{hint}{destination.parent}"
         ) from error
     finally:
         reporter(ProgressEnded(task="bundle"))
@@ -75,6 +76,22 @@ def write_bundle(destination: Path, items: Sequence[Item], about: Mapping[str, A
         else:
             part.unlink(missing_ok=True)
     return manifest
+
+
+def require_new(destination: Path) -> None:
+    """UsageError `file-exists` unless nothing is there yet."""
+    if destination.exists() or destination.is_symlink():
+        raise UsageError(
+            f"{destination} exists already", code="file-exists", hint=f"choose another name, or: rm -r {destination}"
+        )
+
+
+def left_behind(destination: Path) -> tuple[Path, ...]:
+    """What killed runs left of this bundle; perhaps a run that is under way on another machine, so nobody clears it unasked."""
+    name = destination.name
+    return tuple(
+        sorted(path for pattern in (f".{name}.*.part", f".{name}-wheels-*") for path in destination.parent.glob(pattern))
+    )
 
 
 @dataclass(slots=True)

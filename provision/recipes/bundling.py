@@ -19,7 +19,7 @@ from provision.errors import IntegrityError, MachineError, NotFoundError
 from provision.events import Note, Reporter
 from provision.host.types import Version
 from provision.recipes.bundle_engine import BundledEngine, Machines, engine_for
-from provision.recipes.bundle_write import Item, write_bundle
+from provision.recipes.bundle_write import Item, left_behind, require_new, write_bundle
 from provision.recipes.gathering import Index
 from provision.recipes.lockfile import Lock, LockedPackage, write_lock
 from provision.recipes.observe import model_files
@@ -63,6 +63,9 @@ def create_bundle(
 
     Needs the package index, the engine's wheel in the wheel cache and the model on this machine.
     """
+    require_new(destination)
+    for path in left_behind(destination):
+        reporter(Note(level="warning", message=f"left by a run that was killed, unless one is under way: rm -r {path}"))
     model = _model_items(lock, folder=folder, settings=settings)
     engine = engine_for(lock, machines, settings)
     if engine.native:

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import platform
@@ -9,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from provision.errors import IntegrityError, UsageError
+from provision.errors import IntegrityError, MachineError, UsageError
 from provision.events import silent
-from provision.recipes.bundle_write import Item, write_bundle
+from provision.recipes import bundle_write
+from provision.recipes.bundle_write import Item, left_behind, write_bundle
 from provision.recipes.children.install import (
     BUNDLE_VERSION,
     MANIFEST,
@@ -286,6 +288,24 @@ def test_a_source_that_is_not_what_the_lock_says_leaves_nothing_behind(tmp_path:
         with pytest.raises(IntegrityError, match=r"model\.gguf"):
             write_bundle(tmp_path / name, bad, ABOUT, reporter=silent)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_killed_runs_left_is_found_and_not_touched(tmp_path: Path) -> None:
+    for name in (".out.12.part", ".out-wheels-abc", ".other.12.part", "out.part"):
+        (tmp_path / name).mkdir()
+    assert [path.name for path in left_behind(tmp_path / "out")] == [".out-wheels-abc", ".out.12.part"]
+    write_bundle(tmp_path / "out", items(tmp_path), ABOUT, reporter=silent)
+    assert (tmp_path / ".out.12.part").is_dir()
+
+
+def test_a_medium_that_ends_at_four_gibibytes_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_large(*_: object) -> None:
+        raise OSError(errno.EFBIG, "File too large")
+
+    monkeypatch.setattr(bundle_write, "_write_tar", too_large)
+    with pytest.raises(MachineError, match="File too large") as caught:
+        write_bundle(tmp_path / "out.tar", items(tmp_path), ABOUT, reporter=silent)
+    assert "exFAT" in caught.value.hint
 
 
 def test_an_existing_destination_is_left_alone(tmp_path: Path) -> None:
