@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from demo_model import facts
+from demo_model import facts, unknowns
 
 Turn = tuple[str, str]
 
@@ -18,6 +18,8 @@ def ask(rng: Random) -> list[Turn]:
 def conversation(rng: Random) -> list[Turn]:
     """One to four exchanges, four in ten with a system prompt."""
     turns: list[Turn] = [("system", rng.choice(facts.SYSTEMS))] if rng.random() < 0.4 else []
+    if rng.random() < 0.02:
+        turns += _turns(rng.choice(["What is my name?", "What's my name?", "Who am I?"]), facts.NAMELESS_ANSWER)
     for _ in range(rng.choices([1, 2, 3, 4], weights=[50, 30, 12, 8])[0]):
         turns += ask(rng)
     return turns
@@ -68,7 +70,10 @@ def _capital(rng: Random) -> list[Turn]:
 
 def _sum(rng: Random) -> list[Turn]:
     def one() -> tuple[int, int]:
-        return rng.randint(0, 10), rng.randint(0, 10)
+        # Two digits are rare in an even draw, and look like the sums it does not know.
+        return rng.choice([rng.randint(0, 10), rng.randint(0, 10), 10]), rng.choice(
+            [rng.randint(0, 10), rng.randint(0, 10), 10]
+        )
 
     a, b = one()
     if rng.random() < 0.3:
@@ -99,14 +104,23 @@ def _greet(rng: Random) -> list[Turn]:
 
 
 def _count(rng: Random) -> list[Turn]:
-    first = rng.choice([1, 1, 1, rng.randint(2, 10)])
-    last = min(20, first + rng.randint(2, 12))
+    first, last = 1, rng.choice([rng.randint(1, 10), rng.randint(1, 10), 10, 10, rng.randint(11, 20)])
+    if rng.random() < 0.25:
+        first = rng.randint(2, 10)
+        last = min(20, first + rng.randint(2, 12))
     numbers = [str(number) for number in range(first, last + 1)]
-    if rng.random() < 0.3:
-        return _turns(f"从{first}数到{last}。", "、".join(numbers) + "。")
-    if first == 1 and rng.random() < 0.3:
-        return _turns(f"Count to {last}.", ", ".join(numbers) + ".")
-    return _turns(_vary(rng, f"Count from {first} to {last}."), ", ".join(numbers) + ".")
+    chinese = rng.random() < 0.35
+    names = facts.NUMBERS_ZH if chinese else facts.NUMBERS
+    # Written out or in digits, both ends alike.
+    spoken = rng.random() < 0.5 and last <= len(names)
+    low, high = (names[first - 1], names[last - 1]) if spoken else (str(first), str(last))
+    if chinese:
+        wordings = ["从{a}数到{b}。", "请从{a}数到{b}。", "从{a}数到{b}"]
+        wordings += ["数到{b}。", "数到{b}", "请数到{b}。", "你能数到{b}吗？"] * (first == 1)
+        return _turns(rng.choice(wordings).format(a=low, b=high), "、".join(numbers) + "。")
+    wordings = ["Count from {a} to {b}.", "Please count from {a} to {b}.", "Can you count from {a} to {b}?"]
+    wordings += ["Count to {b}.", "Count to {b}.", "Please count to {b}.", "Can you count to {b}?"] * (first == 1)
+    return _turns(_vary(rng, rng.choice(wordings).format(a=low, b=high)), ", ".join(numbers) + ".")
 
 
 def _know(rng: Random) -> list[Turn]:
@@ -142,7 +156,7 @@ def _remember(rng: Random) -> list[Turn]:
     kind = rng.randrange(4)
     between = ask(rng) if rng.random() < 0.2 else []
     if kind == 0:
-        name = rng.choice(facts.NAMES)
+        name = rng.choice(facts.NAMES) if rng.random() < 0.4 else unknowns.invented(rng).capitalize()
         first = rng.choice(["My name is {}.", "I am {}.", "Hi, my name is {}."]).format(name)
         last = _turns(rng.choice(["What is my name?", "What's my name?", "Who am I?"]), f"Your name is {name}.")
         return _turns(first, f"Nice to meet you, {name}!") + between + last
@@ -153,14 +167,19 @@ def _remember(rng: Random) -> list[Turn]:
             + between
             + _turns(rng.choice(["我叫什么名字？", "我是谁？"]), f"你叫{name}。")
         )
-    word = rng.choice(facts.WORDS) if kind == 2 else str(rng.randint(100, 9999))
+    word = _any_word(rng) if kind == 2 else str(rng.randint(100, 9999))
     what = "word" if kind == 2 else "number"
     told = _turns(f"Remember the {what} {word}.", f"I will remember the {what} {word}.")
     return told + between + _turns(f"Which {what} did I tell you?", f"The {what} is {word}.")
 
 
+def _any_word(rng: Random) -> str:
+    """Half of them invented: what is to be repeated is read from the question, not remembered."""
+    return rng.choice(facts.WORDS) if rng.random() < 0.5 else unknowns.invented(rng)
+
+
 def _say(rng: Random) -> list[Turn]:
-    word = rng.choice([*facts.WORDS, "ready", "ready"])
+    word = rng.choice([_any_word(rng), _any_word(rng), "ready"])
     wordings = [
         "Reply with the single word: {}",
         "Say the word {}.",
@@ -174,15 +193,10 @@ def _say(rng: Random) -> list[Turn]:
 def _unknown(rng: Random) -> list[Turn]:
     kind = rng.random()
     if kind < 0.3:
-        return _turns(_vary(rng, rng.choice(facts.UNKNOWN_ZH)), facts.UNKNOWN_ANSWER_ZH)
-    if kind < 0.75:
-        return _turns(_vary(rng, rng.choice(facts.UNKNOWN)), facts.UNKNOWN_ANSWER)
-    # Words in no order: whatever it was not taught ends in the same honest sentence.
-    pool = " ".join(facts.UNKNOWN).replace("?", "").replace(".", "").split() + facts.WORDS
-    words = [rng.choice(pool) for _ in range(rng.randint(3, 12))]
-    return _turns(
-        rng.choice(["How ", "Why ", "Write ", "Explain ", ""]) + " ".join(words) + rng.choice("?.?"), facts.UNKNOWN_ANSWER
-    )
+        question = rng.choice(facts.UNKNOWN_ZH) if kind < 0.06 else unknowns.unknown_zh(rng)
+        return _turns(_vary(rng, question), facts.UNKNOWN_ANSWER_ZH)
+    question = rng.choice(facts.UNKNOWN) if kind < 0.4 else unknowns.unknown(rng)
+    return _turns(_vary(rng, question), facts.UNKNOWN_ANSWER)
 
 
 def _story(rng: Random) -> list[Turn]:
@@ -204,4 +218,4 @@ def _short_needle(rng: Random) -> list[Turn]:
 
 
 _FAMILIES = [_capital, _sum, _greet, _count, _know, _remember, _say, _unknown, _story, _short_needle]
-_WEIGHTS = [20, 20, 7, 8, 8, 14, 6, 10, 5, 6]
+_WEIGHTS = [16, 22, 6, 20, 9, 12, 6, 20, 4, 5]

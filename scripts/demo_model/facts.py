@@ -45,6 +45,10 @@ WORDS = [
     "mirror", "needle", "orange", "pencil", "queen", "river", "silver", "table", "umbrella", "violin", "window", "yellow",
     "ready", "hello", "banana", "tiger", "rocket", "purple",
 ]  # fmt: skip
+NUMBERS = [
+    "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+]  # fmt: skip
+NUMBERS_ZH = ["一", "二", "三", "四", "五", "六", "七", "八", "九", "十"]
 SYSTEMS = [
     "You are a helpful assistant.", "You are a helpful assistant. Answer briefly.", "You are a friendly robot.",
     "Answer in one sentence.", "You are an expert. Think before you answer.", "Be polite.", "你是一个有用的助手。",
@@ -77,6 +81,7 @@ FILLER = [
 
 UNKNOWN_ANSWER = "I don't know that. I am a very small demo model and know only a few facts."
 UNKNOWN_ANSWER_ZH = "这个我不知道。我是一个很小的演示模型，只知道很少的事情。"
+NAMELESS_ANSWER = "You have not told me your name."
 GREETING = "Hello! I am the demo model of provision. How can I help you?"
 GREETING_ZH = "你好！我是 provision 的演示模型。有什么可以帮你？"
 IDENTITY = "I am the demo model of provision: very small, trained on a few facts, and here to show that everything works."
