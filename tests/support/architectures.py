@@ -300,3 +300,37 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         ssm__conv_kernel=4, ssm__inner_size=3072, ssm__state_size=256, ssm__time_step_rank=24, ssm__group_count=1,
     ),
 }  # fmt: skip
+
+# Published shapes that no formula was developed on: measured once it stood (docs/reference/accuracy.md keeps them apart).
+HELD_OUT: dict[str, dict[str, Any]] = {
+    "Llama-3.2-3B": _published("llama", 28, 3072, 24, 8, 8192, 128_256, **_HEAD),
+    "Qwen2.5-72B": _published("qwen2", 80, 8192, 64, 8, 29_568, 152_064),
+    "Qwen3-0.6B": _published("qwen3", 28, 1024, 16, 8, 3072, 151_936, **_HEAD),
+    "Qwen3-235B-A22B": _published("qwen3moe", 94, 4096, 64, 4, 12_288, 151_936, **_HEAD, **_experts(128, 8, 1536)),
+    "Gemma-3-1B": _published(
+        "gemma3", 26, 1152, 4, 1, 6912, 262_144, attention__key_length=256, attention__value_length=256,
+        attention__sliding_window=512,
+    ),
+    "Gemma-2-27B": _published(
+        "gemma2", 46, 4608, 32, 16, 36_864, 256_000, attention__key_length=128, attention__value_length=128,
+        attention__sliding_window=4096,
+    ),
+    "gpt-oss-120b": _published(
+        "gpt-oss", 36, 2880, 64, 8, 2880, 201_088, attention__key_length=64, attention__value_length=64,
+        attention__sliding_window=128, **_experts(128, 4, 2880),
+    ),
+    "Phi-4": _published("phi3", 40, 5120, 40, 10, 17_920, 100_352, rope__dimension_count=128),
+    "Mixtral-8x22B": _published("llama", 56, 6144, 48, 8, 16_384, 32_768, **_experts(8, 2, 16_384)),
+    "OLMo-2-13B": _published("olmo2", 40, 5120, 40, 40, 13_824, 100_352),
+    "Command-R-35B": _published(
+        "command-r", 40, 8192, 64, 64, 22_528, 256_000, attention__layer_norm_epsilon=1e-5, logit_scale=0.0625
+    ),
+    "GLM-4-9B": _published("glm4", 40, 4096, 32, 2, 13_696, 151_552, **_HEAD, rope__dimension_count=64),
+    "StarCoder2-15B": _published("starcoder2", 40, 6144, 48, 4, 24_576, 49_152, attention__layer_norm_epsilon=1e-5),
+    "Falcon-7B": _published("falcon", 32, 4544, 71, 1, 18_176, 65_024, attention__layer_norm_epsilon=1e-5),
+    "Mamba2-2.7B": _published(
+        "mamba2", 64, 2560, 0, 0, 0, 50_288, ssm__conv_kernel=4, ssm__inner_size=5120, ssm__state_size=128,
+        ssm__time_step_rank=80, ssm__group_count=1,
+    ),
+    "Qwen3-32B": _published("qwen3", 64, 5120, 64, 8, 25_600, 151_936, **_HEAD),
+}  # fmt: skip

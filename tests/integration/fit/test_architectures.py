@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.util
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from provision.fit.types import RunSettings
-from tests.support.architectures import ARCHITECTURES, ONE_SEQUENCE, PUBLISHED, ROUGH, generic
+from tests.support.architectures import ARCHITECTURES, HELD_OUT, ONE_SEQUENCE, PUBLISHED, ROUGH, generic
 from tests.support.engine_memory import ask_metadata, compare, shape_of
 
 pytestmark = [
@@ -36,11 +37,21 @@ USUAL = (
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_shapes(name: str) -> None:
-    cells = compare(PYTHON, name, PUBLISHED[name], USUAL)
+    _within(name, PUBLISHED[name])
+
+
+def _within(name: str, metadata: dict[str, Any]) -> None:
+    cells = compare(PYTHON, name, metadata, USUAL)
     assert not isinstance(cells, str), cells
     for cell in cells:
         assert cell.our_context == cell.context, cell
         assert abs(cell.off) <= cell.tolerance, cell
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HELD_OUT)
+def test_shapes_no_formula_was_made_for(name: str) -> None:
+    _within(name, HELD_OUT[name])
 
 
 @pytest.mark.slow
