@@ -46,6 +46,10 @@ FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+!-]{0,199}$")
 ProjectName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 
+# Flags of a build: one line, as long as people's CFLAGS get.
+Flags = Annotated[str, Field(min_length=1, max_length=10_000, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
 class LockedFile(Part):
     """A file by its content."""
 
@@ -76,8 +80,8 @@ class LockedEngine(Part):
     backend: Literal["cpu", "cuda", "vulkan", "metal", "rocm"]
     toolkit: Line | None = None
     """The CUDA toolkit of the build, `system 12.4` or `pypi 12.8`."""
-    cmake_args: Annotated[tuple[Line, ...], Field(strict=False)] = ()
-    cflags: Line | None = None
+    cmake_args: Annotated[tuple[Flags, ...], Field(strict=False)] = ()
+    cflags: Flags | None = None
     compiler: Line | None = None
     sdist: LockedSource | None = None
     """None when the wheel was not built here, or its maker left no note."""

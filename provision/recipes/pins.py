@@ -71,7 +71,7 @@ def engine_origin(python: Path, *, env: Mapping[str, str], home: Path) -> Origin
         toolkit=plan.get("toolkit") or None,
         compiler=plan.get("compiler") or None,
         cmake_args=tuple(arg.replace(str(home), "$PROVISION_HOME") for arg in plan.get("cmake_args", ())),
-        cflags=plan.get("env", {}).get("CFLAGS") or None,
+        cflags=" ".join(plan.get("env", {}).get("CFLAGS", "").split()) or None,
     )
 
 

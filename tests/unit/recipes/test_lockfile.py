@@ -21,7 +21,7 @@ def data() -> dict[str, Any]:
         "engine": {
             "version": "0.3.36",
             "backend": "cpu",
-            "cmake_args": ["-DGGML_NATIVE=ON"],
+            "cmake_args": ["-DGGML_NATIVE=ON", "-DCMAKE_CUDA_ARCHITECTURES=" + "89;" * 300],
             "toolkit": "pypi 12.8",
             "sdist": {"filename": "llama_cpp_python-0.3.36.tar.gz", "sha256": SHA},
             "files_sha256": SHA,

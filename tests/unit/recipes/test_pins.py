@@ -22,7 +22,7 @@ def built(**plan: Any) -> SimpleNamespace:
 
 PLAN = {
     "cmake_args": ["-DGGML_CUDA=ON", "-DX=/home/ann/p/cmake/x.cmake"],
-    "env": {"CFLAGS": "-mno-amx-tile"},
+    "env": {"CFLAGS": "-O2\n\t-mno-amx-tile"},
     "compiler": "c++ 12.2.0",
     "toolkit": "pypi 12.8",
 }
@@ -37,7 +37,7 @@ def test_the_origin_of_a_build_names_no_folder_of_this_machine() -> None:
         toolkit="pypi 12.8",
         compiler="c++ 12.2.0",
         cmake_args=("-DGGML_CUDA=ON", "-DX=$PROVISION_HOME/cmake/x.cmake"),
-        cflags="-mno-amx-tile",
+        cflags="-O2 -mno-amx-tile",
     )
 
 
