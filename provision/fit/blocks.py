@@ -218,7 +218,8 @@ def experts(graph: Graph, rows: Mapping[str, int], x: int) -> int:
     each = graph.wide(used * width, hidden, chosen)
     each = graph.wide(used * width, weights, over=(each,))
     out = graph.wide(width, each)  # the sum of two views
-    for _ in range(used - 2):
+    if used > 2:
+        # One more view each, over the sum so far: how many there are changes nothing, and a header may claim billions.
         out = graph.wide(width, each, over=(out,))
     if "ffn_latent_up" in rows:
         out = graph.wide(frame.n_embd, out)

@@ -1,17 +1,23 @@
 import ast
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from provision.errors import MachineError
+from provision.fit.analytic import estimate
 from provision.fit.service import fit_header
-from provision.fit.types import FitResult, FitWish
+from provision.fit.types import FitResult, FitWish, RunSettings
+from provision.gguf.reader import read_header
+from provision.gguf.shape import read_shape
+from provision.gguf.source import BytesSource
 from provision.host.types import Engine, EngineDevice, Gpu, Host, Memory, System
 from provision.settings import read_settings
 from provision.units import GIB
-from tests.support.shapes import Model, gemma3_27b, llama_8b, llama_70b
+from tests.support.ggufs import header_bytes
+from tests.support.shapes import Model, dense, gemma3_27b, llama_8b, llama_70b
 
 SETTINGS = read_settings({}, home=Path("/home/nobody"))
 
@@ -163,3 +169,19 @@ def test_only_keywords_that_llama_has_are_said() -> None:
     chosen = fitted(llama_70b(), vram=(24 * GIB, 48 * GIB), ram=64 * GIB).chosen
     assert chosen is not None
     assert set(chosen.llama_kwargs) <= known
+
+
+def test_absurd_counts_in_a_header_cost_no_time() -> None:
+    model = dense(
+        "x", "llama", layers=2, embd=256, ff=256, heads=2, kv_heads=2, vocab=256, n_expert=4, n_expert_used=2, ff_exp=256
+    )
+    most = 2**31 - 1
+    absurd = {
+        "llama.expert_used_count": most, "llama.expert_count": most, "llama.hyper_connection.count": most,
+        "llama.attention.indexer.top_k": most, "llama.ssm.conv_kernel": most, "llama.ssm.state_size": most,
+    }  # fmt: skip
+    data, size = header_bytes(model.metadata | absurd, model.tensors)
+    shape = read_shape(read_header(BytesSource(data, size_bytes=size)))
+    started = time.process_time()
+    assert estimate(shape, RunSettings(n_ctx=4096), n_devices=1).host.total_bytes > 0
+    assert time.process_time() - started < 1
