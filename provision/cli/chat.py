@@ -233,7 +233,7 @@ def _interactive(wish: Wish, session: Session) -> int:
 def _smoke(
     wish: Wish, session: Session, profile: str, *, golden: Path | None, save_golden: Path | None, require_gpu: bool
 ) -> Spoken:
-    from provision.cli.chat_open import resolve
+    from provision.cli.chat_open import chat_template, resolve
     from provision.cli.smoke_view import render_smoke
     from provision.smoke.service import run_smoke
 
@@ -243,6 +243,7 @@ def _smoke(
     result = run_smoke(
         target.path,
         llama_kwargs=target.llama_kwargs,
+        chat=chat_template(wish, target.recipe),
         plan=target.plan,
         profile=cast("ProfileName", profile),
         require_gpu=require_gpu,

@@ -16,6 +16,7 @@ from provision.chat.transcripts import Format, Transcript, whole_characters
 from provision.chat.types import Load, Marker, Message, Sampling
 from provision.cli.session import Session
 from provision.errors import UsageError
+from provision.smoke.types import ChatTemplate
 
 if TYPE_CHECKING:
     from provision.cli.chat import Wish
@@ -44,8 +45,18 @@ def open_conversation(wish: Wish, session: Session) -> tuple[Conversation, Keepe
         raise
 
 
-def _open(wish: Wish, session: Session, spawned: ModelProcess) -> tuple[Conversation, Keeper, tuple[str, ...]]:
+def chat_template(wish: Wish, recipe: Recipe | None) -> ChatTemplate:
+    """How turns become prompts: what the command line says, else the recipe, else the file's own template."""
     template = read_template(wish.template)
+    chat = recipe.chat if recipe is not None else None
+    return ChatTemplate(
+        template=template or (chat.template if chat and wish.chat_format is None else None),
+        chat_format=wish.chat_format or (chat.chat_format if chat and template is None else None),
+        template_kwargs=dict(chat.template_kwargs) if chat else {},
+    )
+
+
+def _open(wish: Wish, session: Session, spawned: ModelProcess) -> tuple[Conversation, Keeper, tuple[str, ...]]:
     transcript = _read_transcript(wish)
     keeper = Keeper(format=cast("Format", wish.save_as or transcript.format))
     if wish.history is None and wish.save_as is None:
@@ -55,12 +66,13 @@ def _open(wish: Wish, session: Session, spawned: ModelProcess) -> tuple[Conversa
     chat = target.recipe.chat if target.recipe is not None else None
     own = (Marker(open=chat.reasoning.open, close=chat.reasoning.close),) if chat and chat.reasoning else ()
     markers = (*own, *(marker for marker in MARKERS if marker not in own))
+    given = chat_template(wish, target.recipe)
     load = Load(
         model_path=target.path,
         llama_kwargs=target.llama_kwargs,
-        chat_format=wish.chat_format or (chat.chat_format if chat and template is None else None),
-        template=template or (chat.template if chat and wish.chat_format is None else None),
-        template_kwargs=dict(chat.template_kwargs) if chat else {},
+        chat_format=given.chat_format,
+        template=given.template,
+        template_kwargs=given.template_kwargs,
         markers=markers,
     )
 

@@ -121,10 +121,16 @@ class _House:
 
     def smoke(self, model: Path, recipe: Recipe, llama_kwargs: Data, *, plan: Data | None) -> Data:
         from provision.smoke.service import run_smoke
+        from provision.smoke.types import ChatTemplate
 
         return run_smoke(
             model,
-            llama_kwargs={**llama_kwargs, **({"chat_format": recipe.chat.chat_format} if recipe.chat.chat_format else {})},
+            llama_kwargs=llama_kwargs,
+            chat=ChatTemplate(
+                template=recipe.chat.template,
+                chat_format=recipe.chat.chat_format,
+                template_kwargs=recipe.chat.template_kwargs,
+            ),
             profile=recipe.verify.profile,
             require_gpu=recipe.verify.require_gpu,
             plan=plan,

@@ -108,7 +108,7 @@ def _error_death(outcome: ChildOutcome, stage: str) -> Death:
     if stage == "load" and re.match(r"\w*(Template|UndefinedError)\w*:", error):
         return Death(
             name="template-broken",
-            summary=f"the chat template of this file cannot be used: {error[:200]}",
+            summary=f"the chat template cannot be used: {error[:200]}",
             remedy="take another conversion of the model, or name chat_format in the recipe",
         )
     if stage == "load":

@@ -9,6 +9,9 @@ from typing import Any
 from provision.smoke.judge import REFETCH, Answer
 from provision.smoke.types import Check, Status
 
+# What engine/children/chat_template.py calls a template that stands in for the file's.
+OWN_TEMPLATE = "own template"
+
 RECONVERT = "take another conversion of the model"
 SYSTEM = "Be brief."
 NAMES = {"u": "user", "su": "system and user", "uau": "three turns"}
@@ -71,6 +74,12 @@ def judge_tokenizer(answer: Answer) -> list[Check]:
     return checks
 
 
+def _whose(facts: Answer) -> str:
+    if facts["format"] == OWN_TEMPLATE:
+        return "the one given in place of the file's"
+    return "from the file" if facts["in_file"] else str(facts["format"])
+
+
 def judge_template(answer: Answer) -> list[Check]:
     """D5 a template of its own, D6 it renders with exactly one BOS, D8 an assistant's turn ends generation."""
     facts = answer.get("template")
@@ -83,7 +92,7 @@ def judge_template(answer: Answer) -> list[Check]:
             status="fail" if fallback else "pass",
             summary="the file has no chat template, so the engine silently uses llama-2's"
             if fallback
-            else f"chat template: {'from the file' if facts['in_file'] else facts['format']}",
+            else f"chat template: {_whose(facts)}",
             value=facts["format"],
             remedy="take an instruct/chat GGUF of the model, or name chat_format in the recipe" if fallback else None,
         )

@@ -27,7 +27,7 @@ from provision.smoke.judge_model import count_right, judge_behaviour, judge_nume
 from provision.smoke.judge_text import judge_template, judge_tokenizer
 from provision.smoke.material import DEMO_NAME, PROFILES, Profile, known_questions, measure_request, round_trips
 from provision.smoke.reference import Reference, find_reference, judge_reference
-from provision.smoke.types import Check, Prediction, ProfileName, Question, SmokeResult
+from provision.smoke.types import ChatTemplate, Check, Prediction, ProfileName, Question, SmokeResult
 from provision.smoke.variants import check_variants, quantized_kv
 
 _CHILD = Path(__file__).parent / "children" / "measure.py"
@@ -44,6 +44,7 @@ class _Bench:
     settings: Settings
     profile: Profile
     size_bytes: int
+    chat: Mapping[str, Any]
 
     def run(self, request: Mapping[str, Any]) -> ChildOutcome:
         limit = self.profile.base_timeout_s + self.size_bytes / _SLOWEST_LOAD_BYTES_PER_S
@@ -58,6 +59,7 @@ def run_smoke(
     llama_kwargs: Mapping[str, Any],
     python: Path,
     settings: Settings,
+    chat: ChatTemplate | None = None,
     profile: ProfileName = "quick",
     require_gpu: bool = False,
     questions: Sequence[Question] | None = None,
@@ -69,8 +71,9 @@ def run_smoke(
 ) -> SmokeResult:
     """Check the deployment `Llama(model_path=model, **llama_kwargs)` under the environment of `python`.
 
-    `plan` is the `chosen` object of `provision fit --json`; `questions` replaces the shipped ones. A fingerprint is compared
-    with `golden` and stored at `save_golden` when given. Raises NotFoundError when there is no such file and UsageError for
+    `chat` says how turns become prompts where that is not the file's own template. `plan` is the `chosen` object of
+    `provision fit --json`; `questions` replaces the shipped ones. A fingerprint is compared with `golden` and stored at
+    `save_golden` when given. Raises NotFoundError when there is no such file and UsageError for
     a bad fingerprint; everything else, a dead engine included, is a check of the result.
     """
     if not model.is_file():
@@ -85,7 +88,14 @@ def run_smoke(
         reporter=reporter,
     )
     asked = tuple(questions) if questions is not None else known_questions(chosen)
-    bench = _Bench(model=model, python=python, settings=settings, profile=chosen, size_bytes=file.size_bytes)
+    bench = _Bench(
+        model=model,
+        python=python,
+        settings=settings,
+        profile=chosen,
+        size_bytes=file.size_bytes,
+        chat=chat.to_request() if chat else {},
+    )
     got = _measure(bench, file, asked, {"n_ctx": _DEFAULT_CTX, **llama_kwargs}, reporter)
     if known is None and got.is_demo:
         known = _shipped_golden(model.name)
@@ -121,7 +131,7 @@ def _measure(
     reference = find_reference(bench.model, file.header, hub_cache=bench.settings.hf_hub_cache)
     reporter(Progress(task="smoke", label=f"smoke test ({bench.profile.name}): measuring", done=1, total=None, unit="steps"))
     with tempfile.TemporaryDirectory(prefix="provision-smoke-") as folder:
-        request = {**measure_request(bench.profile, questions, is_demo=is_demo), "llama_kwargs": kwargs}
+        request = {**measure_request(bench.profile, questions, is_demo=is_demo), "llama_kwargs": kwargs, "chat": bench.chat}
         if reference is not None:
             request["reference_template"] = reference.template_data()
         if bench.profile.variants:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Status = Literal["pass", "warn", "fail", "skip"]
@@ -31,6 +31,21 @@ class Check:
             "summary": self.summary,
             "remedy": self.remedy,
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatTemplate:
+    """How turns become a prompt where it is not the template inside the GGUF: Jinja text or a named format of
+    llama-cpp-python, and further variables for it."""
+
+    template: str | None = None
+    chat_format: str | None = None
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_request(self) -> dict[str, Any]:
+        """What differs from the file's own; the arguments of `choose` in engine/children/chat_template.py."""
+        given = {"template": self.template, "chat_format": self.chat_format, "template_kwargs": dict(self.template_kwargs)}
+        return {name: value for name, value in given.items() if value}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,6 +66,7 @@ def check_variants(
         outcome = run(
             {
                 "llama_kwargs": {**kwargs, **plan.change},
+                "chat": request["chat"],
                 "stages": ["compare", "speed"] if on_cpu else ["compare"],
                 "passages": request["passages"],
                 "max_logits": request["max_logits"],

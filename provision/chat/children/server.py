@@ -28,6 +28,8 @@ from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parents[2] / "engine" / "children"))
+from chat_template import choose
 from serve_requests import Refused, check_grammar, parse_body, settled
 
 MARK = "@provision "
@@ -295,7 +297,10 @@ def build(request: dict[str, Any], log: list[str]) -> Guard:
             super().__init__(**{**options, **request["extra"]})
             self.verbose = False
             if template is not None:
-                use_template(self, formats, template)
+                try:
+                    choose(self, template=template)
+                except Exception as error:
+                    raise BadTemplate(str(error)) from None
 
     llama_cpp.Llama = Served
     model = ModelSettings(model=request["model"], model_alias=request["alias"], verbose=True, **request["settings"])
@@ -318,23 +323,6 @@ def grammar_parses(native: Any, vocab: Any, text: str) -> bool:
         return False
     native.llama_sampler_free(sampler)
     return True
-
-
-def use_template(llama: Any, formats: Any, template: str) -> None:
-    """Let `template` build every prompt, in place of the one in the GGUF."""
-
-    def text(token: int) -> str:
-        return str(llama._model.token_get_text(token)) if token != -1 else ""
-
-    eos, bos = llama.token_eos(), llama.token_bos()
-    try:
-        formatter = formats.Jinja2ChatFormatter(
-            template=template, eos_token=text(eos), bos_token=text(bos), stop_token_ids=[eos]
-        )
-    except Exception as error:
-        raise BadTemplate(str(error)) from None
-    llama.chat_handler = formatter.to_chat_handler()
-    llama.chat_format = "own template"
 
 
 def main() -> None:

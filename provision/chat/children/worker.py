@@ -23,8 +23,12 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+
+sys.path.append(str(Path(__file__).parents[2] / "engine" / "children"))
+from chat_template import choose
 
 GATHER_S = 0.03
 PROMPT_EVENT_S = 0.25
@@ -177,7 +181,7 @@ def load(request: dict[str, Any], out: Output, log: Log) -> Any:
     own_template = "tokenizer.chat_template" in llama.metadata
     chosen = request.get("chat_format") or request.get("template")
     try:
-        _choose_template(llama_cpp, llama, request)
+        choose(llama, **{name: request.get(name) for name in ("template", "chat_format", "template_kwargs")})
     except Exception as error:
         out.send("failed", reason="template", detail=str(error), log=[])
         return None
@@ -218,31 +222,6 @@ def _tell_progress(llama_cpp: Any, out: Output) -> None:
 
     _KEPT.append(callback)
     native.llama_model_default_params = with_progress
-
-
-def _choose_template(llama_cpp: Any, llama: Any, request: dict[str, Any]) -> None:
-    formats = llama_cpp.llama_chat_format
-    if request.get("template"):
-        eos, bos = llama.token_eos(), llama.token_bos()
-        formatter = formats.Jinja2ChatFormatter(
-            template=request["template"],
-            eos_token=llama._model.token_get_text(eos) if eos != -1 else "",
-            bos_token=llama._model.token_get_text(bos) if bos != -1 else "",
-            stop_token_ids=[eos],
-        )
-        llama.chat_handler = formatter.to_chat_handler()
-        llama.chat_format = "template of the user"
-    elif request.get("chat_format"):
-        formats.get_chat_completion_handler(request["chat_format"])
-        llama.chat_format = request["chat_format"]
-    extra = request.get("template_kwargs")
-    if extra:
-        base: Callable[..., Any] = (
-            llama.chat_handler
-            or llama._chat_handlers.get(llama.chat_format)
-            or formats.get_chat_completion_handler(llama.chat_format)
-        )
-        llama.chat_handler = lambda **options: base(**{**extra, **options})
 
 
 def _show_markers(llama: Any, markers: list[str]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parents[2] / "engine" / "children"))
 import smoke_entry as entry
 
 with entry.importing():
@@ -18,6 +19,7 @@ with entry.importing():
     import smoke_gpu as gpu
     import smoke_template as template
     import smoke_text as text
+    from chat_template import choose
 
 # The same for every profile, whose passages differ in length for the sake of memory.
 _FINGERPRINT_TOKENS = 64
@@ -38,6 +40,7 @@ def work(request: dict[str, Any], answer: dict[str, Any]) -> None:
 
 def _load(request: dict[str, Any], answer: dict[str, Any]) -> Any:
     llm = engine.load(request, answer)
+    choose(llm, **request.get("chat", {}))
     answer["rss_after_load_bytes"] = engine.peak_rss_bytes()
     answer["n_ctx"], answer["n_batch"], answer["n_vocab"] = llm.n_ctx(), llm.n_batch, llm.n_vocab()
     answer["n_ctx_train"] = engine.lib.llama_model_n_ctx_train(llm._model.model)
@@ -50,7 +53,7 @@ def _load(request: dict[str, Any], answer: dict[str, Any]) -> Any:
 def _tokenizer(llm: Any, request: dict[str, Any], answer: dict[str, Any]) -> None:
     answer["tokenizer"] = text.tokenizer_facts(llm, request["round_trips"])
     answer["template"] = template.template_facts(llm, request.get("reference_template"))
-    if request["llama_kwargs"].get("chat_format"):
+    if request["llama_kwargs"].get("chat_format") or request.get("chat"):
         answer["template"]["compared"] = None  # another format is what the user wants
     answer["thinking"] = text.thinks(llm)
 

@@ -12,7 +12,7 @@ import pytest
 from provision.settings import read_settings
 from provision.smoke.demo import demo_model_path
 from provision.smoke.service import run_smoke
-from provision.smoke.types import Check
+from provision.smoke.types import ChatTemplate, Check, SmokeResult
 from tests.support import demo_variants
 
 llama_cpp = pytest.importorskip("llama_cpp", reason="the engine is not installed here: provision install")
@@ -21,14 +21,18 @@ pytestmark = [pytest.mark.integration]
 TEMPLATE = demo_variants.load_demo().metadata["tokenizer.chat_template"][0]
 
 
-def d_checks(path: Path) -> dict[str, Check]:
-    result = run_smoke(
+def smoked(path: Path, chat: ChatTemplate | None = None) -> SmokeResult:
+    return run_smoke(
         path,
         llama_kwargs={"n_ctx": 2048, "n_threads": 1, "n_threads_batch": 1},
+        chat=chat,
         python=Path(sys.executable),
         settings=read_settings(dict(os.environ), home=Path.home()),
     )
-    return {check.id: check for check in result.checks if check.id.startswith("D")}
+
+
+def d_checks(path: Path, chat: ChatTemplate | None = None) -> dict[str, Check]:
+    return {check.id: check for check in smoked(path, chat).checks if check.id.startswith("D")}
 
 
 def put_original(folder: Path, template: str) -> None:
@@ -84,3 +88,19 @@ def test_nothing_beside_the_shipped_model_is_no_verdict() -> None:
     found = d_checks(demo_model_path())
     assert found["D4-vocabulary"].status == "skip"
     assert found["D7-template-original"].status == "pass"
+
+
+def test_the_template_of_a_recipe_is_what_is_smoked(tmp_path: Path) -> None:
+    """A file without a template is fine when a right one is given, and a wrong one fails though the file's is right."""
+    demo = demo_variants.load_demo()
+    del demo.metadata["tokenizer.chat_template"]
+    bare = demo_variants.write_demo(demo, tmp_path / "bare-F16.gguf", "F16")
+    assert d_checks(bare)["D5-template"].status == "fail"
+    found = d_checks(bare, ChatTemplate(template=TEMPLATE))
+    assert found["D5-template"].status == found["D6-renders"].status == found["D8-turn-ends"].status == "pass"
+    assert "given" in found["D5-template"].summary
+    wrong = smoked(demo_model_path(), ChatTemplate(template="{% for m in messages %}{{ m.content }}{% endfor %}"))
+    assert wrong.verdict == "fail", wrong.checks
+    broken = smoked(demo_model_path(), ChatTemplate(template="{% for"))
+    assert broken.verdict == "fail"
+    assert any("chat template cannot be used" in check.summary for check in broken.failed)
