@@ -76,6 +76,11 @@ def check_server(url: str, *, key: str | None, timeout_s: float = 120, reporter:
         ) from None
     if not url.startswith(("http://", "https://")):
         raise UsageError(f"{url!r} is not an http address", code="bad-url", hint="--test http://127.0.0.1:8000/v1")
+    if "@" in url.partition("//")[2].partition("/")[0]:
+        # Not repeated: it would stand in logs and reports.
+        raise UsageError(
+            "an address with a name or password in it is not asked", code="bad-url", hint="--test URL --api-key-file FILE"
+        )
     base = url.rstrip("/")
     base = base if base.endswith("/v1") else base + "/v1"
     client = openai.OpenAI(base_url=base, api_key=key or "none", timeout=timeout_s, max_retries=0)
