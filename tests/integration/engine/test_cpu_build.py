@@ -50,14 +50,14 @@ def command(python: Path, *more: str) -> list[str]:
 
 
 def settings_with_ccache(tmp_path: Path) -> tuple[Settings, Path]:
-    """Settings whose PATH has a ccache that caches nothing and writes down which compiler it was called for."""
+    """Settings whose PATH has a ccache that caches nothing and writes down every call."""
     called = tmp_path / "called.txt"
     script = tmp_path / "bin" / "ccache"
     script.parent.mkdir()
     script.write_text(
         "#!/bin/sh\n"
         'if [ "$1" = --version ]; then echo "ccache version 4.8"; exit; fi\n'
-        f'echo "$1" >> {shlex.quote(str(called))}\n'
+        f'echo "$*" >> {shlex.quote(str(called))}\n'
         'exec "$@"\n'
     )
     script.chmod(0o755)
@@ -96,11 +96,11 @@ def test_a_real_build_killed_resumed_and_reused(tmp_path: Path) -> None:
     # Every compiler call went through the compiler cache.
     calls = compiled.read_text().splitlines()
     assert len(calls) >= whole * 0.8
-    assert all(call.rsplit("/", 1)[-1].split("-")[0] in ("c++", "cc", "g++", "gcc", "clang++", "clang") for call in calls)
+    compilers = {call.split()[0].rsplit("/", 1)[-1].split("-")[0] for call in calls}
+    assert compilers <= {"c++", "cc", "g++", "gcc", "clang++", "clang"}
     # What llama-cpp-python never loads was not compiled.
-    compiled_files = [event["note"] for event in resumed if event.get("task") == "build" and event.get("note")]
-    assert any("clip" in name for name in compiled_files)
-    assert not any("httplib" in name for name in compiled_files)
+    assert any("clip.cpp" in call for call in calls)
+    assert not any("httplib" in call for call in calls)
     # One copy of each library, against three in a plain wheel.
     with zipfile.ZipFile(data["wheel"]["path"]) as wheel:
         libraries = [name for name in wheel.namelist() if ".so" in name]
