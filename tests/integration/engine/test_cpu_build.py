@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -96,8 +97,8 @@ def test_a_real_build_killed_resumed_and_reused(tmp_path: Path) -> None:
     # Every compiler call went through the compiler cache.
     calls = compiled.read_text().splitlines()
     assert len(calls) >= whole * 0.8
-    compilers = {call.split()[0].rsplit("/", 1)[-1].split("-")[0] for call in calls}
-    assert compilers <= {"c++", "cc", "g++", "gcc", "clang++", "clang"}
+    # /usr/bin/g++, or x86_64-linux-gnu-g++, or g++-12: whatever this machine's Python was built with.
+    assert all(re.fullmatch(r"(.*-)?(c\+\+|cc|g\+\+|gcc|clang(\+\+)?)(-[\d.]+)?", Path(call.split()[0]).name) for call in calls)
     # What llama-cpp-python never loads was not compiled.
     assert any("clip.cpp" in call for call in calls)
     assert not any("httplib" in call for call in calls)
