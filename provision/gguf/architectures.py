@@ -109,7 +109,10 @@ UNMODELLED = {
     "eagle3": "it is a draft model",
     "gemma4-assistant": "it is a draft model",
     "pockettts": "it is no text model",
-}
+} | dict.fromkeys(
+    ("bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3", "rwkv6", "rwkv6qwen2", "plm", "gptj", "wavtokenizer-dec"),
+    "its formula was never compared with the engine",
+)
 
 # The stream before the last norm is a result too, for a draft head (`t_h_nextn`).
 KEEPS_HIDDEN = frozenset(
