@@ -110,9 +110,12 @@ UNMODELLED = {
     "gemma4-assistant": "it is a draft model",
     "pockettts": "it is no text model",
 } | dict.fromkeys(
-    ("bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3", "rwkv6", "rwkv6qwen2", "plm", "gptj", "wavtokenizer-dec"),
+    (
+        "bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3",
+        "rwkv6", "rwkv6qwen2", "plm", "gptj", "wavtokenizer-dec",
+    ),
     "its formula was never compared with the engine",
-)
+)  # fmt: skip
 
 # The stream before the last norm is a result too, for a draft head (`t_h_nextn`).
 KEEPS_HIDDEN = frozenset(
