@@ -15,7 +15,9 @@ from provision.recipes.foreign.model_yaml import read_model_yaml
 from provision.recipes.foreign.modelfile import read_modelfile
 from provision.recipes.foreign.preset_ini import read_preset
 from provision.recipes.load import merge, parse_recipe
-from provision.recipes.lockfile import differences, parse_lock
+from provision.recipes.lockfile import LOCK_VERSION, Lock, differences, parse_lock
+from provision.recipes.lockfile import digest_of as lock_digest
+from tests.support.locks import SHA, lock_data
 
 KEYS = st.sampled_from(["name", "title", "model", "repo", "path", "variants", "quant", "files", "load", "n_ctx", "schema", "x"])
 VALUES = st.recursive(
@@ -32,10 +34,37 @@ def test_any_table_is_a_recipe_or_a_list_of_problems(data: dict[str, Any]) -> No
         parse_recipe({"name": "x", "title": "X", "model": {"repo": "a/b"}, **data}, source="x")
 
 
-@given(TABLES)
-def test_any_table_is_a_lock_or_a_named_error(data: dict[str, Any]) -> None:
-    with contextlib.suppress(ProvisionError):
-        parse_lock({"schema": 1, **data}, source="x")
+def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The way to every value inside a table, tables and lists included."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [way for key, one in inner for way in [(*at, key), *places(one, (*at, key))]]
+
+
+@given(st.sampled_from(places(lock_data())), VALUES, st.sampled_from([1, LOCK_VERSION]))
+def test_a_lock_with_anything_in_any_place_is_a_lock_or_a_named_error(way: tuple[Any, ...], value: Any, version: int) -> None:
+    """Its digest is made to agree, so that what is read is judged by its content."""
+    data = {**lock_data(), "schema": version}
+    inner: Any = data
+    for key in way[:-1]:
+        inner = inner[key]
+    inner[way[-1]] = value
+    read = lock_or_code(data)
+    if isinstance(read, Lock):
+        assert lock_or_code(read.to_data()) == read
+    else:
+        assert read in ("bad-lock", "lock-version")
+
+
+def lock_or_code(data: dict[str, Any]) -> Lock | str:
+    try:
+        return parse_lock({**data, "digest": lock_digest(data)}, source="x")
+    except ProvisionError as error:
+        return error.code
+
+
+def test_the_lock_that_is_bent_is_a_good_one() -> None:
+    data = lock_data()
+    assert parse_lock({**data, "digest": lock_digest(data)}, source="x").to_data()["tree_sha256"] == SHA
 
 
 @given(TABLES)

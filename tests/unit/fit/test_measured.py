@@ -107,3 +107,5 @@ def test_a_stored_load_of_another_shape_is_forgotten(tmp_path: Path) -> None:
 def test_a_home_that_cannot_be_written_is_no_fault(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     keep(tmp_path / "file")
+    assert (tmp_path / "file").read_text() == ""
+    assert said(tmp_path / "file") is None

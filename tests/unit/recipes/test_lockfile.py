@@ -8,40 +8,11 @@ import pytest
 
 from provision.errors import ExitCode, IntegrityError, UsageError
 from provision.recipes.lockfile import Lock, differences, digest_of, parse_lock, read_lock, refuse_differences, write_lock
-
-SHA = "ab" * 32
-
-
-def data() -> dict[str, Any]:
-    return {
-        "schema": 2,
-        "provision": "0.1.0",
-        "recipe": {"name": "demo", "toml": 'name = "demo"\n'},
-        "hardware": {"name": "linux-x86_64-cpu", "libc": "glibc 2.36"},
-        "engine": {
-            "version": "0.3.36",
-            "backend": "cpu",
-            "cmake_args": ["-DGGML_NATIVE=ON", "-DCMAKE_CUDA_ARCHITECTURES=" + "89;" * 300],
-            "toolkit": "pypi 12.8",
-            "sdist": {"filename": "llama_cpp_python-0.3.36.tar.gz", "sha256": SHA},
-            "files_sha256": SHA,
-            "wheel": {"filename": "llama_cpp_python-0.3.36-py3-none-linux_x86_64.whl", "size_bytes": 5, "sha256": SHA},
-        },
-        "packages": [{"name": "numpy", "version": "2.4.1", "files_sha256": SHA}],
-        "model": {
-            "source": "package",
-            "quant": "Q8_0",
-            "why": ["the recipe has one file"],
-            "files": [{"path": "demo-Q8_0.gguf", "size_bytes": 3, "sha256": SHA}],
-        },
-        "load": {"n_ctx": 512, "n_gpu_layers": 0, "tensor_split": [0.5, 0.5]},
-        "smoke": {"verdict": "pass", "profile": "quick", "checks": {"load": "pass"}, "answer_sha256": SHA},
-        "tree_sha256": SHA,
-    }
+from tests.support.locks import SHA, lock_data
 
 
 def test_a_lock_reads_back_and_the_bytes_are_the_same(tmp_path: Path) -> None:
-    lock = Lock.model_validate(data())
+    lock = Lock.model_validate(lock_data())
     text = write_lock(lock)
     assert write_lock(lock) == text
     path = tmp_path / "provision.lock"
@@ -63,7 +34,7 @@ def test_a_lock_reads_back_and_the_bytes_are_the_same(tmp_path: Path) -> None:
     ],
 )
 def test_any_change_to_a_lock_is_noticed(change: Any) -> None:
-    written = tomllib.loads(write_lock(Lock.model_validate(data())))
+    written = tomllib.loads(write_lock(Lock.model_validate(lock_data())))
     parse_lock(written, source="x")
     change(written)
     with pytest.raises(IntegrityError) as caught:
@@ -75,14 +46,14 @@ def test_any_change_to_a_lock_is_noticed(change: Any) -> None:
 @pytest.mark.parametrize("version", [None, 0, 3, "1", True, 1.0, [1]])
 def test_another_version_says_so(version: Any) -> None:
     with pytest.raises(UsageError) as caught:
-        parse_lock({**data(), "schema": version}, source="x")
+        parse_lock({**lock_data(), "schema": version}, source="x")
     assert caught.value.code == "lock-version"
     assert caught.value.exit_code == ExitCode.USAGE
     assert ("--upgrade" in caught.value.hint) is (version == 3)
 
 
 def version_1() -> dict[str, Any]:
-    old = {**data(), "schema": 1}
+    old = {**lock_data(), "schema": 1}
     old["engine"] = {key: value for key, value in old["engine"].items() if key != "sdist"} | {"toolkit": "auto"}
     return {"digest": digest_of(old), **old}
 
@@ -104,7 +75,7 @@ def test_a_change_to_a_lock_of_version_1_is_noticed() -> None:
 
 @pytest.mark.parametrize("golden", [{}, {"schema": 2}, {"schema": 1, "passages": []}])
 def test_a_lock_with_a_broken_fingerprint_is_refused(golden: dict[str, Any]) -> None:
-    bad = data()
+    bad = lock_data()
     bad["smoke"]["golden"] = golden
     with pytest.raises(UsageError, match=r"smoke\.golden") as caught:
         parse_lock(bad, source="x")
@@ -113,7 +84,7 @@ def test_a_lock_with_a_broken_fingerprint_is_refused(golden: dict[str, Any]) -> 
 
 def test_a_date_in_a_lock_is_one_clear_error() -> None:
     with pytest.raises(UsageError) as caught:
-        parse_lock({**data(), "provision": datetime.date(2026, 11, 21)}, source="x")
+        parse_lock({**lock_data(), "provision": datetime.date(2026, 11, 21)}, source="x")
     assert caught.value.code == "bad-lock"
 
 
@@ -130,7 +101,7 @@ def test_a_date_in_a_lock_is_one_clear_error() -> None:
     ],
 )
 def test_a_hostile_lock_is_refused(where: str, value: Any) -> None:
-    bad = data()
+    bad = lock_data()
     bad["model"]["files"][0][where] = value
     with pytest.raises(UsageError) as caught:
         parse_lock(bad, source="x")
@@ -138,12 +109,12 @@ def test_a_hostile_lock_is_refused(where: str, value: Any) -> None:
 
 
 def test_differences_name_the_field() -> None:
-    here = copy.deepcopy(data())
+    here = copy.deepcopy(lock_data())
     here["model"]["files"][0]["sha256"] = "cd" * 32
     here["load"]["n_ctx"] = 1024
     here["packages"].append({"name": "extra"})
     del here["hardware"]["libc"]
-    found = differences(data(), here)
+    found = differences(lock_data(), here)
     assert found == (
         "hardware.libc: locked 'glibc 2.36', here nothing",
         "packages[1]: locked nothing, here 'extra'",
