@@ -6,6 +6,7 @@ Follows `llama_model_base::load_hparams` (src/llama-model.cpp) and `llama_hparam
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from provision.errors import IntegrityError
@@ -147,21 +148,15 @@ class _Reader:
             return tuple(max(value, 0) for value in many[: self.n_layers])
         return default if default is not None else (0,) * self.n_layers
 
-    def shape(self) -> ModelShape:
-        if self.arch not in arch.KNOWN:
-            self.notes.append(f"architecture {self.arch!r} is not known here: counted as a plain transformer of its metadata")
-        elif self.arch in arch.UNMODELLED:
-            self.notes.append(f"architecture {self.arch!r}: {arch.UNMODELLED[self.arch]}")
-        windowed, window = self._windows()
-        recurrent = self._recurrent()
-        blocks, largest, inputs, outputs = self._weights()
+    def _layers(
+        self, windowed: Sequence[bool], recurrent: Sequence[bool], blocks: Sequence[int], largest: Sequence[int]
+    ) -> tuple[LayerShape, ...]:
         rows = self._rows()
-        tied = self._tied()
         head_k, head_v = self._head("key_length"), self._head("value_length")
         head_k_window = self.integer("attention.key_length_swa") or head_k
         head_v_window = self.integer("attention.value_length_swa") or head_v
         owners = self._kv_owners(recurrent)
-        layers = tuple(
+        return tuple(
             LayerShape(
                 n_head=self.heads[index],
                 n_head_kv=self.heads_kv[index],
@@ -177,6 +172,17 @@ class _Reader:
             )
             for index in range(self.n_layers)
         )
+
+    def shape(self) -> ModelShape:
+        if self.arch not in arch.KNOWN:
+            self.notes.append(f"architecture {self.arch!r} is not known here: counted as a plain transformer of its metadata")
+        elif self.arch in arch.UNMODELLED:
+            self.notes.append(f"architecture {self.arch!r}: {arch.UNMODELLED[self.arch]}")
+        windowed, window = self._windows()
+        recurrent = self._recurrent()
+        blocks, largest, inputs, outputs = self._weights()
+        layers = self._layers(windowed, recurrent, blocks, largest)
+        tied = self._tied()
         state_r, state_s = self._state()
         return ModelShape(
             architecture=self.arch,
@@ -283,7 +289,7 @@ class _Reader:
             return [index < trunk and (index + 1) % every != 0 for index in range(self.n_layers)]
         return [False] * self.n_layers
 
-    def _kv_owners(self, recurrent: list[bool]) -> list[bool]:
+    def _kv_owners(self, recurrent: Sequence[bool]) -> list[bool]:
         if self.arch in arch.RECURRENT or self.arch in arch.CACHELESS:
             return [False] * self.n_layers
         first = arch.KV_FROM_START.get(self.arch, self.n_layers)
