@@ -10,6 +10,7 @@ from typing import Literal
 from provision.engine.compiling import compiler_cache, leave_out_common
 from provision.engine.cuda_plan import CudaPlan, NoToolkit, plan_cuda, why_no_gpu
 from provision.engine.flags import UserFlags, cmake_args_text, dead_environment, is_on, merge, parse_cmake_args
+from provision.engine.linking import keep_libstdcxx_private
 from provision.engine.prebuilt import IndexPages, choose_prebuilt, wanted_tags
 from provision.engine.types import Backend, BuildPlan, InstallWish, PrebuiltChoice, Reason
 from provision.engine.vulkan import VulkanSdk, why_not_vulkan
@@ -25,8 +26,9 @@ _CMAKE_MIN = (3, 21)
 _NINJA_MIN = (1, 5)
 _BUILD_BACKEND = "scikit-build-core[pyproject]>=0.9.2"
 # Core-seconds of one build, measured on two cores in 2026-11: CPU 237 s, CUDA 13.0 for one architecture 38 min. Vulkan took
-# 640 s before libllama-common was left out, which saves 180 s. How CUDA grows with more architectures is an estimate.
-_CORE_SECONDS: Mapping[Backend, float] = {"cpu": 240.0, "vulkan": 460.0, "cuda": 2280.0, "metal": 300.0, "rocm": 2280.0}
+# 640 s before libllama-common was left out, which saves 180 s. Sixteen threads of a Xeon took 248 s for CUDA, so threads count
+# for less than cores: between the two. How CUDA grows with more architectures is an estimate.
+_CORE_SECONDS: Mapping[Backend, float] = {"cpu": 240.0, "vulkan": 460.0, "cuda": 3000.0, "metal": 300.0, "rocm": 3000.0}
 _CUDA_NEXT_ARCH_SHARE = 0.7
 # The unpacked source is 217 MiB and a CPU build tree about as much [measured]; an assembled CUDA toolkit is 957 MB, its
 # downloads 566 MB; the CUDA build tree is an estimate.
@@ -208,8 +210,9 @@ def _build(
     compiler = _compiler(host)
     ours, env, flag_reasons, flag_warnings = _flags(wish, user, backend, cuda)
     lean, files, lean_reasons = leave_out_common(wish, user, folder=f"{facts.provision_home}/cmake")
-    ours |= lean
-    said = [*reasons, *flag_reasons, *lean_reasons]
+    private, private_reasons = keep_libstdcxx_private(host, user)
+    ours |= lean | private
+    said = [*reasons, *flag_reasons, *lean_reasons, *private_reasons]
     toolkit = cuda.toolkit if cuda is not None else None
     arguments, overridden = merge(ours, user)
     native = is_on(user.defines.get("GGML_NATIVE", ours.get("GGML_NATIVE", "ON")))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ _OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")
 _BUFFER = re.compile(r"load_tensors:\s+(\S+) model buffer size =\s+([\d.]+) MiB")
 _PROMPT = tuple(range(3, 35))
 _N_PREDICT = 12
+_FIRST = ("numpy",)
+"""Loaded before the engine, as most programs do: its C++ library must not clash with one that the engine brings."""
 _TIMEOUT_S = 300
 
 
@@ -33,7 +35,15 @@ def prove(
     if site_packages is not None:
         env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(site_packages), environ.get("PYTHONPATH"))))
     gpu = backend != "cpu"
-    first = _ask(python, env, model, n_gpu_layers=-1 if gpu else 0)
+    layers = -1 if gpu else 0
+    first = _ask(python, env, model, n_gpu_layers=layers)
+    if first.kind == "signal" and _ask(python, env, model, n_gpu_layers=layers, first=()).kind == "ok":
+        raise BuildError(
+            f"the {backend} engine dies ({first.signal_name}) in every program that has loaded numpy before it: its libraries "
+            "export a C++ library of their own",
+            code="engine-clashes",
+            hint="provision install --from-source --no-cache",
+        )
     _must_have_lived(first, backend)
     answer = first.answer
     if site_packages is not None and Path(answer["package"]).resolve() != (site_packages / "llama_cpp").resolve():
@@ -87,8 +97,11 @@ def judge_offload(log: str) -> tuple[int, int] | None:
     return layers if on_gpu > 0 else (0, layers[1])
 
 
-def _ask(python: str, env: Mapping[str, str], model: Path | None, *, n_gpu_layers: int) -> ChildOutcome:
+def _ask(
+    python: str, env: Mapping[str, str], model: Path | None, *, n_gpu_layers: int, first: Sequence[str] = _FIRST
+) -> ChildOutcome:
     request = {
+        "first": list(first),
         "model": str(model) if model else None,
         "n_gpu_layers": n_gpu_layers,
         "tokens": list(_PROMPT),

@@ -5,6 +5,8 @@ Dies with the engine when the engine is wrong (GCC 12's AMX, foreign CPU flags);
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import math
 import os
@@ -16,6 +18,10 @@ LOG_CHARS = 1_000_000  # a load says some hundred lines; a broken driver may say
 
 def main() -> None:
     request = json.loads(sys.stdin.readline())
+    # As programs do it: what they loaded before must not kill the engine, nor the engine what they load after.
+    for name in request.get("first", ()):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
     import llama_cpp
 
     lines: list[str] = []

@@ -117,6 +117,22 @@ def test_a_damaged_engine_is_made_anew(bench: Bench) -> None:
     assert engine_works(bench.python, bench.model)
 
 
+def test_an_engine_that_dies_after_numpy_never_arrives(bench: Bench) -> None:
+    bench.run()
+    before = fingerprint(bench.environment)
+    dies = (
+        b"import os, sys\nif 'numpy' in sys.modules:\n    os.kill(os.getpid(), 11)\n"
+        b"from .llama_cpp import *\nfrom .llama import *\n"
+    )
+    entrance = {"llama_cpp/__init__.py": dies + b'__version__ = "9.9.9"\n'}
+    broken = repack_engine(bench.root / "clashing", version="9.9.9", damage=entrance)
+    with pytest.raises(BuildError) as caught:
+        bench.run(wheel=broken, engine_version="9.9.9")
+    assert caught.value.code == "engine-clashes"
+    assert "SIGSEGV" in caught.value.message
+    assert fingerprint(bench.environment) == before
+
+
 @pytest.mark.parametrize("damage", ["not-a-library", "missing-symbol"])
 def test_an_engine_that_does_not_work_never_arrives(bench: Bench, damage: str) -> None:
     bench.run()

@@ -22,6 +22,7 @@ SDK = VulkanSdk(
 )
 
 WITHOUT_COMMON = "-DCMAKE_PROJECT_llama_cpp_INCLUDE=/home/p/cmake/without-common.cmake"
+PRIVATE = "-DCMAKE_SHARED_LINKER_FLAGS_INIT=-Wl,--exclude-libs,libstdc++.a"
 CCACHE = Tool(name="ccache", path="/usr/bin/ccache", version=(4, 8), works=True)
 SCCACHE = dataclasses.replace(CCACHE, name="sccache", path="/opt/sccache")
 
@@ -41,7 +42,7 @@ def why(made: BuildPlan, topic: str) -> str:
 def test_a_cpu_plan_in_full() -> None:
     made = plan(linux())
     assert made.backend == "cpu"
-    flags = ("-DCMAKE_PLATFORM_NO_VERSIONED_SONAME=ON", WITHOUT_COMMON)
+    flags = ("-DCMAKE_PLATFORM_NO_VERSIONED_SONAME=ON", WITHOUT_COMMON, PRIVATE)
     assert made.cmake_args == flags
     assert dict(made.files) == {"/home/p/cmake/without-common.cmake": "set(LLAMA_BUILD_COMMON OFF)\n"}
     assert dict(made.env) == {
@@ -70,6 +71,7 @@ def test_a_cuda_plan_in_full() -> None:
         "-DGGML_CUDA_NCCL=OFF",
         "-DCMAKE_PLATFORM_NO_VERSIONED_SONAME=ON",
         WITHOUT_COMMON,
+        PRIVATE,
     }
     # One root everywhere, or CMake 3.25 mixes two toolkits.
     assert made.env["CUDACXX"] == "/usr/local/cuda/bin/nvcc"
@@ -317,7 +319,7 @@ def test_a_build_that_is_not_native_needs_no_amx_flags() -> None:
 
 def test_cmake_args_win_and_the_plan_says_so() -> None:
     made = plan(linux(), {"cmake_args": "-DCMAKE_PLATFORM_NO_VERSIONED_SONAME=OFF -DGGML_NATIVE=OFF"})
-    assert made.cmake_args == ("-DCMAKE_PLATFORM_NO_VERSIONED_SONAME=OFF", WITHOUT_COMMON, "-DGGML_NATIVE=OFF")
+    assert made.cmake_args == ("-DCMAKE_PLATFORM_NO_VERSIONED_SONAME=OFF", WITHOUT_COMMON, PRIVATE, "-DGGML_NATIVE=OFF")
     assert "CMAKE_ARGS wins" in made.warnings[0]
     assert made.cpu_key == ""
 
