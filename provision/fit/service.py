@@ -8,7 +8,8 @@ from pathlib import Path
 
 from provision.errors import NotFoundError
 from provision.events import Progress, ProgressEnded, Reporter, silent
-from provision.fit import measured, speed
+from provision.fit import bandwidth, measured, speed
+from provision.fit.bandwidth import Bandwidth
 from provision.fit.budgets import gpus_without_engine, read_budgets
 from provision.fit.measuring import plan_model
 from provision.fit.plan import Plan, Refusal
@@ -260,7 +261,7 @@ class _Job:
         return FitResult(**common, chosen=chosen)  # type: ignore[arg-type]
 
     def _chosen(self, shape: ModelShape, plan: Plan, budgets: Budgets, quant: str | None, notes: tuple[str, ...]) -> Chosen:
-        forecast = speed.forecast(shape, plan.settings, plan.estimate, self._bandwidths(budgets))
+        forecast = speed.forecast(shape, plan.settings, plan.estimate, self._bandwidths(shape, plan, budgets))
         unused = gpus_without_engine(self.host) if self.wish.vram is None else ()
         reasons = [
             f"{gpu.name} is not used: the installed engine was built without it; run: provision install" for gpu in unused
@@ -277,16 +278,21 @@ class _Job:
             reasons=tuple(dict.fromkeys(reasons)),
         )
 
-    def _bandwidths(self, budgets: Budgets) -> list[speed.Bandwidth | None]:
+    def _bandwidths(self, shape: ModelShape, plan: Plan, budgets: Budgets) -> list[Bandwidth | None]:
         """Per GPU and, last, main memory: measured before, specified, or measured now; only for this machine's memory."""
         home = self.settings.provision_home
-        found: list[speed.Bandwidth | None] = []
-        for budget in budgets.devices:
-            known = speed.calibrated(home, budget.name) if self.wish.vram is None else None
-            found.append(known or speed.gpu_bandwidth(budget.name, budget.total_bytes))
+        *sizes, rest = speed.token_bytes(shape, plan.estimate)
+        found: list[Bandwidth | None] = []
+        for budget, size in zip(budgets.devices, sizes, strict=True):
+            card = bandwidth.specified(budget.name, budget.total_bytes)
+            known = None
+            if self.wish.vram is None:
+                known = speed.calibrated(home, budget.name, bytes_per_token=size, card=card)
+            found.append(known or (bandwidth.of_gpu(card) if card else None))
         if self.host is None:
             return [*found, None]
-        return [*found, speed.calibrated(home, budgets.host.name) or speed.measure_host_bandwidth()]
+        known = speed.calibrated(home, budgets.host.name, bytes_per_token=rest)
+        return [*found, known or bandwidth.measure_host()]
 
     def _way_out(self, target: str) -> str:
         wish = self.wish

@@ -1,4 +1,4 @@
-"""What a measurement teaches `provision fit`: bandwidth that generation reached, memory that a load took, on this machine."""
+"""What a measurement teaches `provision fit`: how fast generation was, memory that a load took, on this machine."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from provision.errors import ProvisionError
 from provision.fit import measured
+from provision.fit.bandwidth import Run
 from provision.fit.speed import remember
 from provision.gguf.header import GgufHeader
 from provision.gguf.reader import read_header
@@ -37,7 +38,7 @@ def active_bytes(header: GgufHeader | None) -> int | None:
 
 
 def calibrate(model: Path, answer: Mapping[str, Any], *, home: Path) -> bool:
-    """Remember the bandwidth of the memory that generation read from; False when this run teaches nothing.
+    """Remember how fast generation read the memory the model lies in; False when this run teaches nothing.
 
     `answer` holds `model_bytes`, `tg` (tokens/s of each repetition) and the load's `log`. A model that fits a processor's cache
     says nothing about memory; a model on several devices mixes their memories; of a mixture of experts one cannot know how
@@ -56,7 +57,8 @@ def calibrate(model: Path, answer: Mapping[str, Any], *, home: Path) -> bool:
     active = active_bytes(header)
     if active is None:
         return False
-    remember(home, device=device, bytes_per_token=active, tokens_per_s=mean(answer["tg"]), when=_today())
+    run = Run(bytes_per_token=active, layers=log.offloaded or 0, tokens_per_s=mean(answer["tg"]), when=_today())
+    remember(home, device, run)
     return True
 
 

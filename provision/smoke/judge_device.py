@@ -1,15 +1,16 @@
-"""Where the model runs, and whether that is true: pure. No GPU limit was calibrated on a real card."""
+"""Where the model runs, and whether that is true: pure. One H200 is the only card that was there to calibrate on."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from provision.fit.speed import gpu_bandwidth
+from provision.fit.bandwidth import Specified, of_gpu, specified
 from provision.smoke.enginelog import LoadLog
 from provision.smoke.judge import Answer
 from provision.smoke.thresholds import (
     CPU_ROOFLINE,
     GPU_ROOFLINE,
+    MAX_LINK_BYTES_PER_S,
     MEMORY_FAIL_LOW,
     MEMORY_HIGH,
     MEMORY_LOW,
@@ -17,6 +18,7 @@ from provision.smoke.thresholds import (
     MIN_GPU_GAIN,
     MIN_ROOFLINE_BYTES,
     MIN_UTILISATION,
+    MIN_WATCHED_S,
 )
 from provision.smoke.types import Check, Prediction, Status
 from provision.units import format_bytes
@@ -132,10 +134,10 @@ def _vram_check(answer: Answer, log: LoadLog) -> Check:
 
 
 def _gpu_roofline_check(answer: Answer, log: LoadLog, active_bytes: int | None) -> Check:
-    """Bytes of weights per second against the card's specified bandwidth: weights that lie elsewhere show here."""
+    """The time a token takes against what bytes and layers should take on this card: weights that lie elsewhere show here."""
     size, speeds = int(answer.get("model_bytes") or 0), answer.get("speed", {}).get("tg")
     cards = list(log.gpu_names.items())
-    known = [gpu_bandwidth(title, _total_bytes(answer, name)) for name, title in cards]
+    known = [specified(title, _total_bytes(answer, name)) for name, title in cards]
     why = ""
     if log.offloaded != log.layers:
         why = "only a part of the model is on the GPU"
@@ -147,14 +149,23 @@ def _gpu_roofline_check(answer: Answer, log: LoadLog, active_bytes: int | None) 
         why = f"the bandwidth of {cards[0][1]} is not known"
     if why or not speeds or known[0] is None:
         return Check(id="B4-roofline", status="skip", summary=f"bandwidth not judged: {why}")
-    reached = max(speeds) * (active_bytes or size)
-    share = reached / known[0].bytes_per_s
-    slow = share < GPU_ROOFLINE.fail and reached <= float(answer.get("host_copy_bytes_per_s") or 0)
-    status: Status = "pass" if share >= GPU_ROOFLINE.warn else "fail" if slow else "warn"
+    return _gpu_roofline(1 / max(speeds), active_bytes or size, log.layers or 0, known[0])
+
+
+def _gpu_roofline(took: float, size: int, layers: int, card: Specified) -> Check:
+    """`took`: seconds for a token that reads `size` bytes of weights in so many layers."""
+    paces = of_gpu(card)
+    longest = paces.slowest(size, layers)
+    share = longest / took
+    # What the layers take at least is not the weights' fault.
+    weights_s = took - paces.fastest(0, layers)
+    elsewhere = weights_s > 0 and size / weights_s <= MAX_LINK_BYTES_PER_S
+    status: Status = "pass" if share >= GPU_ROOFLINE.warn else "fail" if share < GPU_ROOFLINE.fail and elsewhere else "warn"
     return Check(
         id="B4-roofline",
         status=status,
-        summary=f"reads weights at {100 * share:.0f} % of {known[0].basis}",
+        summary=f"a token takes {1000 * took:.2f} ms; {1000 * longest:.2f} ms are enough for {format_bytes(size)} in {layers} "
+        f"layers on {card.said}" + ("" if status != "fail" else "; the weights seem to lie in main memory"),
         value=round(share, 3),
         threshold=GPU_ROOFLINE.warn,
         remedy=None if status == "pass" else "provision bench MODEL --compare cpu,gpu; then provision doctor",
@@ -166,14 +177,22 @@ def _total_bytes(answer: Answer, name: str) -> int | None:
 
 
 def _utilisation_check(answer: Answer) -> Check:
-    busiest = answer.get("gpu_utilisation")
+    """NVML's busiest sample. It averages over up to a second, so a generation that is soon over says nothing of the GPU."""
+    busiest, watched = answer.get("gpu_utilisation"), float(answer.get("generated_s") or 0.0)
+    why = ""
     if busiest is None:
-        return Check(id="B6-utilisation", status="skip", summary="not measured: NVML, which tells it, is not here")
+        why = "NVML, which tells it, is not here"
+    elif int(answer.get("model_bytes") or 0) < MIN_ROOFLINE_BYTES:
+        why = f"says nothing below {format_bytes(MIN_ROOFLINE_BYTES)} of weights"
+    elif watched < MIN_WATCHED_S:
+        why = f"{watched:.2g} s of generation are too short for it, {MIN_WATCHED_S:g} s are needed; --profile full takes them"
+    if busiest is None or why:
+        return Check(id="B6-utilisation", status="skip", summary=f"utilisation not judged: {why}", value=busiest)
     good = busiest >= MIN_UTILISATION
     return Check(
         id="B6-utilisation",
         status="pass" if good else "warn",
-        summary=f"the GPU was up to {busiest} % busy while it generated",
+        summary=f"the GPU was up to {busiest} % busy in {watched:.1f} s of generation",
         value=busiest,
         threshold=MIN_UTILISATION,
         remedy=None if good else "provision bench MODEL --compare cpu,gpu; then provision doctor",

@@ -1,10 +1,9 @@
 import json
 from importlib.resources import files
-from pathlib import Path
 
 import pytest
 
-from provision.fit import speed
+from provision.fit import bandwidth, speed
 from provision.fit.analytic import estimate
 from provision.fit.types import RunSettings
 from provision.gguf.shape import read_shape
@@ -56,7 +55,7 @@ def test_every_number_has_a_source_and_a_date() -> None:
 
 def test_gpu_names_are_matched_as_words_and_by_memory() -> None:
     def rate(name: str, memory: int | None = None) -> float | None:
-        found = speed.gpu_bandwidth(name, memory)
+        found = bandwidth.specified(name, memory)
         return found.bytes_per_s / 1e9 if found else None
 
     assert rate("NVIDIA GeForce RTX 4090") == 1008
@@ -83,21 +82,9 @@ def test_a_forecast_is_an_interval_with_a_basis_or_a_reason_why_not() -> None:
     shape = read_shape(llama_8b().header())
     settings = RunSettings(n_ctx=4096, n_gpu_layers=33)
     found = estimate(shape, settings, n_devices=1)
-    fast = speed.Bandwidth(bytes_per_s=1e12, basis="test", share=(0.5, 1.0))
+    fast = bandwidth.Bandwidth(paces=(bandwidth.Pace(bytes_per_s=5e11), bandwidth.Pace(bytes_per_s=1e12)), basis="test")
     forecast = speed.forecast(shape, settings, found, [fast, fast])
     assert isinstance(forecast, speed.Speed)
     assert 0 < forecast.low < forecast.high < 1e12 / (4 * GIB)
     assert "test" in forecast.basis
     assert "not known" in str(speed.forecast(shape, settings, found, [None, fast]))
-
-
-def test_what_a_smoke_test_measured_is_remembered(tmp_path: Path) -> None:
-    assert speed.calibrated(tmp_path, "CUDA0") is None
-    speed.remember(tmp_path, device="CUDA0", bytes_per_token=5_000_000_000, tokens_per_s=100.0, when="2026-11-21")
-    speed.remember(tmp_path, device="main memory", bytes_per_token=1_000_000_000, tokens_per_s=10.0, when="2026-11-21")
-    found = speed.calibrated(tmp_path, "CUDA0")
-    assert found is not None
-    assert found.bytes_per_s == 5e11
-    assert "2026-11-21" in found.basis
-    (tmp_path / "speed.json").write_text("{broken")
-    assert speed.calibrated(tmp_path, "CUDA0") is None
