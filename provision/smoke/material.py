@@ -30,6 +30,8 @@ class Profile:
     n_generate: int
     repetitions: int
     speed_limit_s: float | None
+    watch_s: float
+    """Seconds of generation that a GPU is watched for, at the least; 0: no longer than speed takes to measure."""
     needle_tokens: int
     variants: bool
     base_timeout_s: float
@@ -41,19 +43,19 @@ PROFILES: Mapping[ProfileName, Profile] = {
     "quick": Profile(
         name="quick",
         questions=3, passages=1, n_single=24, single_limit_s=2, max_logits=12_000_000, answer_limit_s=10, n_prompt=128,
-        n_generate=32, repetitions=1, speed_limit_s=3, needle_tokens=0, variants=False,
+        n_generate=32, repetitions=1, speed_limit_s=3, watch_s=0, needle_tokens=0, variants=False,
         base_timeout_s=300, hash_limit_bytes=512 * 1024**2,
     ),
     "full": Profile(
         name="full",
         questions=None, passages=None, n_single=64, single_limit_s=10, max_logits=30_000_000, answer_limit_s=60, n_prompt=512,
-        n_generate=64, repetitions=3, speed_limit_s=20, needle_tokens=4096, variants=True,
+        n_generate=64, repetitions=3, speed_limit_s=20, watch_s=2.5, needle_tokens=4096, variants=True,
         base_timeout_s=1200, hash_limit_bytes=None,
     ),
     "deep": Profile(
         name="deep",
         questions=None, passages=None, n_single=192, single_limit_s=60, max_logits=60_000_000, answer_limit_s=180, n_prompt=512,
-        n_generate=128, repetitions=5, speed_limit_s=None, needle_tokens=16384, variants=True,
+        n_generate=128, repetitions=5, speed_limit_s=None, watch_s=2.5, needle_tokens=16384, variants=True,
         base_timeout_s=7200, hash_limit_bytes=None,
     ),
 }  # fmt: skip

@@ -27,6 +27,7 @@ from provision.smoke.judge_model import count_right, judge_behaviour, judge_nume
 from provision.smoke.judge_text import judge_template, judge_tokenizer
 from provision.smoke.material import DEMO_NAME, PROFILES, Profile, known_questions, measure_request, round_trips
 from provision.smoke.reference import Reference, find_reference, judge_reference
+from provision.smoke.thresholds import MIN_ROOFLINE_BYTES
 from provision.smoke.types import ChatTemplate, Check, Prediction, ProfileName, Question, SmokeResult
 from provision.smoke.variants import check_variants, quantized_kv
 
@@ -134,6 +135,8 @@ def _measure(
         request = {**measure_request(bench.profile, questions, is_demo=is_demo), "llama_kwargs": kwargs, "chat": bench.chat}
         if reference is not None:
             request["reference_template"] = reference.template_data()
+        if kwargs.get("n_gpu_layers") and file.size_bytes >= MIN_ROOFLINE_BYTES:
+            request["watch_s"] = bench.profile.watch_s
         if bench.profile.variants:
             request["logits_path"] = str(Path(folder) / "logits.npz")
         outcome = bench.run(request)

@@ -206,20 +206,22 @@ def speed(
     of n_batch, then single random tokens from an empty context; one round that is not counted warms up.
 
     `limit_s` keeps slow machines from waiting: a warm-up prompt that took longer is the figure, and a generation stops there.
+    `tg_s` are the seconds of each generation.
     """
     n_prompt, n_generate = (min(count, llm.n_ctx() - 1) for count in (n_prompt, n_generate))
     limit = limit_s if limit_s is not None else float("inf")
     draw = np.random.default_rng(0)
-    answer: dict[str, list[float]] = {"pp": [], "tg": []}
+    answer: dict[str, list[float]] = {"pp": [], "tg": [], "tg_s": []}
     for repetition in range(repetitions + 1):
         if not answer["pp"] or limit_s is None or n_prompt / answer["pp"][0] < limit:
             prompt_s = _timed_prompt(llm, draw.integers(0, llm.n_vocab(), n_prompt).tolist())
             if repetition or prompt_s > limit:
                 answer["pp"].append(n_prompt / prompt_s)
         ids = draw.integers(0, llm.n_vocab(), n_generate if repetition else min(4, n_generate)).tolist()
-        rate = _timed_generation(llm, ids, limit)
+        done, seconds = _timed_generation(llm, ids, limit)
         if repetition:
-            answer["tg"].append(rate)
+            answer["tg"].append(done / seconds)
+            answer["tg_s"].append(seconds)
     clear(llm)
     return answer
 
@@ -234,8 +236,8 @@ def _timed_prompt(llm: Any, ids: list[int]) -> float:
     return time.perf_counter() - began
 
 
-def _timed_generation(llm: Any, ids: list[int], limit_s: float) -> float:
-    """Tokens/s of single tokens from an empty context; fewer of them, at least four, when time runs out."""
+def _timed_generation(llm: Any, ids: list[int], limit_s: float) -> tuple[int, float]:
+    """How many single tokens from an empty context, in how many seconds; fewer, at least four, when time runs out."""
     clear(llm)
     began = time.perf_counter()
     done = 0
@@ -244,7 +246,17 @@ def _timed_generation(llm: Any, ids: list[int], limit_s: float) -> float:
         if done >= 4 and time.perf_counter() - began > limit_s:
             break
     lib.llama_synchronize(llm._ctx.ctx)
-    return done / (time.perf_counter() - began)
+    return done, time.perf_counter() - began
+
+
+def keep_generating(llm: Any, *, seconds: float) -> float:
+    """Generate single tokens for that long and no longer, from an empty context each time one is full; the seconds it took."""
+    began = time.perf_counter()
+    ids = np.random.default_rng(1).integers(0, llm.n_vocab(), min(256, llm.n_ctx() - 1)).tolist()
+    while time.perf_counter() - began < seconds:
+        _timed_generation(llm, ids, seconds - (time.perf_counter() - began))
+    clear(llm)
+    return time.perf_counter() - began
 
 
 def host_copy_bytes_per_s(size: int = 64 * 1024 * 1024) -> float:

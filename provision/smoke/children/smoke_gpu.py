@@ -16,12 +16,19 @@ class _Utilization(ctypes.Structure):
 
 
 class Watch:
-    """`with Watch() as watch: ...`; then `watch.busiest` is the highest utilisation of any GPU in percent, or None."""
+    """`with Watch() as watch: ...`; then `watch.busiest` is the highest utilisation of any GPU in percent, or None.
+
+    Inside, `watch.sees` says whether a driver answers at all.
+    """
 
     def __init__(self) -> None:
         self.busiest: int | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+
+    @property
+    def sees(self) -> bool:
+        return self._thread is not None
 
     def __enter__(self) -> Watch:
         nvml = _open()
