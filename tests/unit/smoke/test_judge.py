@@ -7,6 +7,14 @@ from typing import Any
 
 import pytest
 
+from provision.fit.analytic import estimate
+from provision.fit.bandwidth import of_gpu, specified
+from provision.fit.speed import forecast
+from provision.fit.types import RunSettings, Speed
+from provision.gguf.reader import read_header
+from provision.gguf.shape import read_shape
+from provision.gguf.source import FileSource
+from provision.smoke.demo import demo_model_path
 from provision.smoke.enginelog import LoadLog
 from provision.smoke.judge import judge_load, judge_speed, verdict_of
 from provision.smoke.judge_device import judge_device
@@ -70,6 +78,7 @@ def _differing(against: str) -> dict[str, Any]:
         ("C3-word-order", "warn", _set("passages", 0, "nll_shuffled", 1.2)),
         ("C4-late-text", "fail", _set("passages", 0, "nll_second_half", 1.5)),
         ("C5-batch-single", "fail", _set("passages", 0, "single", "nmse", 0.1)),
+        ("C5-batch-single", "pass", _set("passages", 0, "single", "nmse", 9.8e-4)),  # Q4_0 on a healthy H200
         ("C5-batch-single", "warn", _set("passages", 0, "single", "nmse", 5e-3)),
         ("C5-batch-single", "fail", _set("passages", 0, "single", "nmse", None)),
         ("D1-round-trip", "warn", _set("tokenizer", "round_trip_failures", ["a"])),
@@ -197,6 +206,21 @@ def test_a_cpu_run_far_below_memory_bandwidth_is_noticed(speed: float, status: s
 def test_half_the_forecast_speed_warns() -> None:
     checks = judge_speed(healthy(), Prediction(tokens_per_s_low=1000.0))
     assert checks[1].status == "warn"
+
+
+@pytest.mark.parametrize("reached", [3767.0, 4243.31, 5490.0])
+def test_the_demo_is_as_fast_on_an_h200_as_its_forecast_says(reached: float) -> None:
+    """Measured with the Q8_0 demo, smoke test in quick and deep and bench, 2026-11-26."""
+    shape = read_shape(read_header(FileSource(demo_model_path())))
+    settings = RunSettings(n_ctx=2048, n_gpu_layers=shape.n_layers + 1)
+    card = specified("CUDA0 NVIDIA H200", None)
+    assert card is not None
+    told = forecast(shape, settings, estimate(shape, settings, n_devices=1), [of_gpu(card), None])
+    assert isinstance(told, Speed)
+    assert told.low < reached < told.high
+    answer = healthy()
+    answer["speed"]["tg"] = [reached]
+    assert judge_speed(answer, Prediction(tokens_per_s_low=told.low))[1].status == "pass"
 
 
 def test_a_bad_variant_fails_only_where_it_is_used() -> None:
