@@ -115,7 +115,8 @@ def check_shape(golden: Mapping[str, Any], *, where: str) -> None:
         if not _passages(golden):
             raise ValueError("it has no passages")
         for name in GOLDEN:
-            GoldenLimit.from_data(golden["tolerances"][name])
+            if name != "processor" or name in golden["tolerances"]:
+                GoldenLimit.from_data(golden["tolerances"][name])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
         raise UsageError(f"{where} is not a fingerprint: {what}", code="bad-golden", hint=_HINT) from None
@@ -146,11 +147,21 @@ def compare(known: Mapping[str, Any], now: Mapping[str, Any]) -> Check:
         summary = "the passages are tokenized differently now: another tokenizer or template"
         return Check(id="C8-golden", status="fail", summary=summary, value=0, threshold=1, remedy="provision verify MODEL")
     figures = [_distance(old, new) for old, new in pairs]
-    same = all(known[key] == now[key] for key in ("setting", "cpu", "engine_version"))
-    kind = "same" if same else "other" if all("KV f16" in one["setting"] for one in (known, now)) else "quantized_kv"
-    limit = GoldenLimit.from_data(known["tolerances"][kind])
-    origin = "same setting" if same else f"taken on {known['setting']}, engine {known['engine_version']}"
-    return _judge(figures, limit, origin=origin)
+    kind = _kind(known, now)
+    origins = {"same": "same setting", "processor": "taken on another processor, same setting"}
+    origin = origins.get(kind, f"taken on {known['setting']}, engine {known['engine_version']}")
+    return _judge(figures, GoldenLimit.from_data(known["tolerances"][kind]), origin=origin)
+
+
+def _kind(known: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Which of the stored tolerances holds between two fingerprints."""
+    if all(known[key] == now[key] for key in ("setting", "engine_version")):
+        if known["cpu"] == now["cpu"]:
+            return "same"
+        # Fingerprints of earlier versions do not have it.
+        if known["setting"].startswith("CPU,") and "KV f16" in known["setting"] and "processor" in known["tolerances"]:
+            return "processor"
+    return "other" if all("KV f16" in one["setting"] for one in (known, now)) else "quantized_kv"
 
 
 def not_compared() -> Check:

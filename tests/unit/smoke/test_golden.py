@@ -129,3 +129,11 @@ def test_nothing_is_taken_from_logits_that_are_not_numbers() -> None:
 
 def test_it_is_part_of_the_machine_readable_answer() -> None:
     assert json.loads(json.dumps(taken())) == taken()
+
+
+def test_another_processor_is_judged_by_its_own_limits_where_the_fingerprint_has_them() -> None:
+    old, new = taken("CPU, KV f16"), taken("CPU, KV f16", logits=(9.2, 4.0, 3.0))
+    new["cpu"] = "another"
+    assert status(old, new) == "warn"
+    del old["tolerances"]["processor"]
+    assert status(old, new) == "pass"
