@@ -1,6 +1,6 @@
 """TLS over any open connection, read in bulk: one system call for many records, where SSLSocket needs two for each.
 
-That costs a tenth less CPU time per byte (docs/decisions/0007-data-plane.md), and it works inside another TLS connection, which
+That costs less CPU time per byte (docs/decisions/0007-data-plane.md), and it works inside another TLS connection, which
 SSLSocket does not: the way to an https server through an https proxy.
 """
 
@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import socket
 import ssl
+import sys
 from typing import cast
+
+from provision.fetch.turns import Turns
 
 _CIPHERTEXT_BYTES = 128 * 1024
 
@@ -18,9 +22,10 @@ _CIPHERTEXT_BYTES = 128 * 1024
 class TlsSocket:
     """A client's end of TLS, as far as `http.client` and we use sockets. One thread reads; `shutdown` may come from any."""
 
-    def __init__(self, sock: Stream, context: ssl.SSLContext, *, host: str) -> None:
+    def __init__(self, sock: Stream, context: ssl.SSLContext, *, host: str, turns: Turns) -> None:
         """Shakes hands. Raises ssl.SSLCertVerificationError, another ssl.SSLError, or OSError."""
         self._sock = sock
+        self._turns = turns
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
         self._ciphertext = memoryview(bytearray(_CIPHERTEXT_BYTES))
@@ -34,22 +39,13 @@ class TlsSocket:
 
     def recv_into(self, view: memoryview) -> int:
         """What has arrived, at most `len(view)` bytes; waits only when that is nothing. 0 at the end, however it came."""
-        got = 0
-        while got < len(view):
-            try:
-                count = cast(int, self._tls.read(len(view) - got, view[got:]))
-            except ssl.SSLWantReadError:
-                if got:
-                    break
-                self._receive()
-                continue
-            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-                # An end without close_notify is no more trusted than one with it: lengths are judged above.
-                break
-            if not count:
-                break
-            got += count
-        return got
+        while len(view):
+            with self._turns:
+                got, ended = self._decrypt(view)
+            if got or ended:
+                return got
+            self._receive()
+        return 0
 
     def recv(self, count: int) -> bytes:
         data = bytearray(count)
@@ -92,8 +88,40 @@ class TlsSocket:
                 self._flush()
                 return
 
+    def _decrypt(self, view: memoryview) -> tuple[int, bool]:
+        """Fill `view` from what is here, without waiting: how many bytes, and whether the stream ended."""
+        got = 0
+        while got < len(view):
+            try:
+                count = cast(int, self._tls.read(len(view) - got, view[got:]))
+            except ssl.SSLWantReadError:
+                if not self._receive_if_here():
+                    return got, False
+                continue
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                # An end without close_notify is no more trusted than one with it: lengths are judged above.
+                return got, True
+            if not count:
+                return got, True
+            got += count
+        return got, False
+
+    def _receive_if_here(self) -> bool:
+        if sys.platform == "win32" or not isinstance(self._sock, socket.socket) or self._sock.gettimeout() is None:
+            return False
+        try:
+            # A socket with a time limit never blocks below Python (`socket`, "Timeouts and the connect method"), so this
+            # returns at once. Its own recv_into would wait for more until the time limit.
+            count = os.readv(self._sock.fileno(), [self._ciphertext])
+        except BlockingIOError:
+            return False
+        self._take(count)
+        return True
+
     def _receive(self) -> None:
-        count = self._sock.recv_into(self._ciphertext)
+        self._take(self._sock.recv_into(self._ciphertext))
+
+    def _take(self, count: int) -> None:
         if count:
             self._incoming.write(self._ciphertext[:count])
         else:

@@ -237,7 +237,8 @@ class _Worker:
         if self.t.options.limit is not None:
             self.t.options.limit.take(count)
         if not self.t.compare or self._differs(data, span):
-            self.t.partial.write(data, start)
+            with self.t.dialer.turns:
+                self.t.partial.write(data, start)
         self.t.swarm.landed(span, source.origin)
         source.progressed(count)
 
@@ -279,7 +280,8 @@ class _Worker:
                 if self.t.options.limit is not None:
                     self.t.options.limit.take(len(piece))
                 if not self.t.compare or self._differs(piece, span):
-                    self.t.partial.write(piece, span.start)
+                    with self.t.dialer.turns:
+                        self.t.partial.write(piece, span.start)
                 self.t.swarm.landed(span, source.origin)
                 source.progressed(len(piece))
             offset += count

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from provision.errors import UsageError
 from provision.fetch.socks import connect_through_socks
 from provision.fetch.tls import Stream, TlsSocket
+from provision.fetch.turns import Turns, turns_for, usable_cpus
 from provision.hub.origins import origin_of as origin_of
 from provision.hub.origins import tls_context
 from provision.hub.proxies import Proxy, proxy_for
@@ -40,7 +41,7 @@ class Target:
 
 
 class Dialer:
-    """Opens connections as the environment asks: proxy, CA files, time limits. Shared by all threads."""
+    """Opens connections as the environment asks: proxy, CA files, time limits. Shared by all threads, as are its `turns`."""
 
     def __init__(
         self,
@@ -53,6 +54,7 @@ class Dialer:
         self._connect_timeout_s = connect_timeout_s
         self._read_timeout_s = read_timeout_s
         self._tls: ssl.SSLContext | None = None
+        self.turns = Turns(turns_for(usable_cpus()))
 
     def connect(self, url: str) -> Connection:
         """A connection to the origin of `url`. Raises OSError or http.client.HTTPException."""
@@ -64,7 +66,7 @@ class Dialer:
         sock = self._open(parts.hostname, port, proxy, tunnel=parts.scheme == "https")
         try:
             if parts.scheme == "https":
-                sock = TlsSocket(sock, self._context(), host=parts.hostname)
+                sock = TlsSocket(sock, self._context(), host=parts.hostname, turns=self.turns)
             sock.settimeout(self._read_timeout_s)
         except BaseException:
             sock.close()
@@ -81,7 +83,7 @@ class Dialer:
             if proxy is None:
                 return sock
             if proxy.scheme == "https":
-                sock = TlsSocket(sock, self._context(), host=proxy.host)
+                sock = TlsSocket(sock, self._context(), host=proxy.host, turns=self.turns)
             if proxy.is_socks:
                 connect_through_socks(sock, host, port, username=proxy.username, password=proxy.password)
             elif tunnel:
