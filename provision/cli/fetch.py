@@ -38,7 +38,10 @@ def fetch_command(
         typer.Option("--endpoint", metavar="URL", help="Hub, mirror or peer; repeatable. The first lists, all deliver."),
     ] = None,
     source: Annotated[list[str] | None, typer.Option("--source", metavar="hf|modelscope", help="Kinds of servers.")] = None,
-    connections: Annotated[int, typer.Option("--connections", help="Connections per file, 1 to 64.")] = 8,
+    connections: Annotated[
+        int | None,
+        typer.Option("--connections", help="Connections per file, 1 to 64; left out, 8, and up to 16 where that helps."),
+    ] = None,
     limit_rate: Annotated[
         str | None, typer.Option("--limit-rate", metavar="RATE", help="At most this many bytes per second, e.g. 10M.")
     ] = None,

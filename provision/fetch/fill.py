@@ -31,7 +31,7 @@ class Means:
     dialer: Dialer
     attested: Attested
     reporter: Reporter
-    connections: int
+    connections: int | None
     patience_s: float
     stall_s: float
     limit: RateLimit | None = None

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from provision.errors import NotFoundError, ProvisionError, TransferError, UsageError
 from provision.events import Note, Reporter, silent
+from provision.fetch import growth
 from provision.fetch.choose import choose
 from provision.fetch.disk import disk_errors, free_bytes, require_space
 from provision.fetch.download import download
@@ -107,7 +108,7 @@ def _download_all(
             note_placed(settings, sha256=fetched.sha256, path=planned.home.final)
         return fetched
 
-    return fetch_all(prepared.plan.files, fetch_one, together=wish.connections, cancel=means.cancel)
+    return fetch_all(prepared.plan.files, fetch_one, together=wish.connections or growth.FIRST, cancel=means.cancel)
 
 
 def _prepare(ref: RepoRef, wish: FetchWish, settings: Settings, reporter: Reporter, asker: Asker) -> _Prepared:
@@ -133,11 +134,11 @@ def _prepare(ref: RepoRef, wish: FetchWish, settings: Settings, reporter: Report
 
 
 def _check(wish: FetchWish) -> None:
-    if not 1 <= wish.connections <= MAX_CONNECTIONS:
+    if wish.connections is not None and not 1 <= wish.connections <= MAX_CONNECTIONS:
         raise UsageError(
             f"--connections {wish.connections} is not between 1 and {MAX_CONNECTIONS}",
             code="bad-option",
-            hint="leave it out for 8",
+            hint=f"leave it out for {growth.FIRST}, and up to {growth.MOST} where that helps",
         )
     unknown = [source for source in wish.sources if source not in ("hf", "modelscope")]
     if unknown:

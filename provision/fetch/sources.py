@@ -38,6 +38,8 @@ class Source:
     proven: bool = False
     """It has given one exact answer, so more connections may come."""
     one_stream: bool = False
+    troubled: bool = False
+    """It was busy or broke off: not the moment to ask more of it at once."""
     active: int = 0
     not_before: float = 0.0
     delivered_bytes: int = 0
@@ -122,6 +124,7 @@ class Source:
         """Busy, broken or silent: wait longer each time, and give up when patience ends without a single byte."""
         with self.lock:
             now = time.monotonic()
+            self.troubled = True
             if now < self.not_before:
                 return
             self._failures += 1

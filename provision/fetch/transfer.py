@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from provision.fetch import growth
 from provision.fetch.judge import Kind, Verdict, judge
 from provision.fetch.limit import RateLimit
 from provision.fetch.partial import PartialFile
@@ -27,14 +28,15 @@ _TICK_S = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferOptions:
-    connections: int = 8
+    connections: int | None = None
+    """None: as many as help."""
     stall_s: float = 10.0
     limit: RateLimit | None = None
 
     @property
     def buffer_bytes(self) -> int:
         """Of each connection: the most that is read at once."""
-        return min(_MAX_CHUNK_BYTES, _BUFFERS_BYTES // self.connections)
+        return min(_MAX_CHUNK_BYTES, _BUFFERS_BYTES // (self.connections or growth.MOST))
 
 
 class Transfer:
@@ -59,26 +61,46 @@ class Transfer:
         self.options = options
         self.compare = compare
         self.changed: set[int] = set()
+        self.connections = options.connections or growth.FIRST
+        # Under a rate limit more connections bring nothing, and when somebody gave a number, that is the number.
+        self._growth = growth.Growth() if options.connections is None and options.limit is None else None
+        self._workers: list[_Worker] = []
 
     def run(self, on_tick: Callable[[], None]) -> None:
         """Until every byte is here. Raises the first fatal error, no_source_left, or what `on_tick` raises (Ctrl-C)."""
-        most = min(self.options.connections, max(1, -(-self.swarm.ledger.free_bytes // (256 * KIB))))
-        workers = [_Worker(self, number) for number in range(most)]
         try:
-            for worker in workers:
-                worker.thread.start()
+            self._employ(min(self.connections, max(1, -(-self.swarm.ledger.free_bytes // (256 * KIB)))))
             while not self.swarm.over:
                 self.swarm.wait(_TICK_S)
                 on_tick()
                 self.swarm.cut_silent(stall_s=self.options.stall_s)
                 if all(source.dead is not None for source in self.sources) and not self.swarm.ledger.complete:
                     raise no_source_left(self.path, self.sources)
+                self._grow()
         finally:
             self.swarm.stop()
-            for worker in workers:
+            for worker in self._workers:
                 worker.thread.join()
         if self.swarm.fatal is not None:
             raise self.swarm.fatal
+
+    def _grow(self) -> None:
+        if self._growth is None:
+            return
+        self.connections = self._growth.wanted(
+            self.swarm.clock(),
+            received_bytes=self.swarm.received_bytes,
+            missing_bytes=self.swarm.ledger.size_bytes - self.swarm.written_bytes(),
+            hindered=any(source.troubled or source.one_stream for source in self.sources),
+        )
+        if self.connections > growth.FIRST:
+            self._employ(self.connections)
+
+    def _employ(self, count: int) -> None:
+        for number in range(len(self._workers), count):
+            worker = _Worker(self, number)
+            self._workers.append(worker)
+            worker.thread.start()
 
     def find_address(self, source: Source) -> None:
         """In a thread that nobody waits for, so that a hub without an answer holds up neither another source nor the end."""
@@ -147,8 +169,7 @@ class _Worker:
         target, generation = source.address()
         if target is None:
             return
-        connections = self.t.options.connections
-        lease = self.t.swarm.lend(source.origin, rate=self.rate, connections=connections, latency_s=self.latency_s)
+        lease = self.t.swarm.lend(source.origin, rate=self.rate, connections=self.t.connections, latency_s=self.latency_s)
         if lease is None:
             self.t.swarm.wait(0.05)
             return
@@ -287,7 +308,7 @@ class _Worker:
             offset += count
 
     def _chunk_bytes(self, least: int = _MIN_CHUNK_BYTES) -> int:
-        """A quarter second's worth, so that a slow connection is seen to move and a fast one costs few calls."""
+        """A tenth of a second's worth, so that a slow connection is seen to move, and how fast; a fast one costs few calls."""
         limit = self.t.options.limit
         most = min(len(self.buffer), limit.chunk_bytes) if limit is not None else len(self.buffer)
-        return max(min(least, most), min(most, int(self.rate / 4)))
+        return max(min(least, most), min(most, int(self.rate / 10)))

@@ -10,7 +10,6 @@ from provision.models.types import RepoFile
 
 Action = Literal["downloaded", "resumed", "kept", "repaired"]
 
-DEFAULT_CONNECTIONS = 8
 MAX_CONNECTIONS = 64
 
 
@@ -30,7 +29,8 @@ class FetchWish:
     """The first lists and pins; all of them deliver. Empty: the endpoint of the settings."""
     sources: tuple[str, ...] = ()
     """`hf`, `modelscope`; empty: hf."""
-    connections: int = DEFAULT_CONNECTIONS
+    connections: int | None = None
+    """For each file; None: as many as help, see growth.py."""
     limit_bytes_per_s: int | None = None
     local_dir: Path | None = None
     offline: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provision.fetch import journal
+from provision.fetch import growth, journal
 from provision.fetch.journal import Identity, replay
 from provision.fetch.judge import Kind, judge
 from provision.fetch.pieces import Ledger, Span, http_range, piece_count, piece_span
@@ -134,3 +134,18 @@ def test_the_judge_accepts_exactly_what_was_asked(
     assert (judge(206, headers, asked=span, size_bytes=1000).kind is Kind.EXACT) == exact
     right = {"content-range": f"{http_range(span).replace('=', ' ')}/1000"}
     assert judge(206, right, asked=span, size_bytes=1000).kind is Kind.EXACT
+
+
+TICKS = st.lists(st.tuples(st.floats(0.0, 3.0), st.integers(0, 10**9), st.booleans()), max_size=60)
+
+
+@given(size=st.integers(0, 10**11), ticks=TICKS)
+def test_connections_grow_by_steps_to_the_most_and_never_after_trouble(size: int, ticks: list[tuple[float, int, bool]]) -> None:
+    crew, now, received, last, troubled = growth.Growth(), 0.0, 0, growth.FIRST, False
+    for passed, arrived, hindered in ticks:
+        now, received, troubled = now + passed, min(size, received + arrived), troubled or hindered
+        wanted = crew.wanted(now, received_bytes=received, missing_bytes=size - received, hindered=hindered)
+        assert wanted - last in (0, growth.STEP)
+        assert growth.FIRST <= wanted <= growth.MOST
+        assert wanted == last or not (troubled or received == size)
+        last = wanted

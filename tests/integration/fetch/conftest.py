@@ -43,7 +43,7 @@ def get(tmp_path: Path, events: list[Event]) -> Getter:
     def run(
         content: bytes,
         *servers: RangeServer,
-        connections: int = 4,
+        connections: int | None = 4,
         patience_s: float = 3.0,
         stall_s: float = 1.0,
         limit: int | None = None,

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from provision.errors import IntegrityError, TransferError
-from provision.events import Event, Note
+from provision.events import Event, Note, Progress
+from provision.fetch import growth
 from provision.units import MIB
 from tests.integration.fetch.conftest import Getter, noise
 from tests.support.ranges import serve_ranges
@@ -96,6 +97,38 @@ def test_slow_connections_are_relieved_of_their_work(get: Getter) -> None:
         assert done.local_path.read_bytes() == content
         # Alone, the slow one would have needed 20 s for its piece of 4 MiB.
         assert server.sent_bytes < len(content) + 5 * MIB
+
+
+@pytest.mark.parametrize(
+    ("connections", "limit", "fault", "most"),
+    [
+        (None, None, None, growth.FIRST + growth.STEP),
+        (None, None, "status:503", growth.FIRST),
+        (None, 20_000_000, None, growth.FIRST),
+        (8, None, None, 8),
+    ],
+    ids=["left out", "busy", "rate limit", "given"],
+)
+def test_connections_are_added_only_when_nobody_said_how_many_and_nothing_speaks_against_it(
+    get: Getter,
+    events: list[Event],
+    monkeypatch: pytest.MonkeyPatch,
+    connections: int | None,
+    limit: int | None,
+    fault: str | None,
+    most: int,
+) -> None:
+    monkeypatch.setattr(growth, "SETTLE_S", 0.2)
+    monkeypatch.setattr(growth, "MEASURE_S", 0.3)
+    monkeypatch.setattr(growth, "WORTH_S", 0.5)
+    monkeypatch.setattr(growth, "MOST", growth.FIRST + growth.STEP)
+    content = noise(48 * MIB)
+    with serve_ranges(content, bytes_per_s=2_500_000) as server:
+        server.fault = lambda number, start, stop: fault if number == 3 else None
+        done = get(content, server, connections=connections, limit=limit)
+        assert done.local_path.read_bytes() == content
+    told = [int(event.note.split()[0]) for event in events if isinstance(event, Progress) and " connection" in event.note]
+    assert max(told) == most
 
 
 def test_a_flipped_bit_is_found_and_replaced_from_the_same_server(get: Getter, events: list[Event]) -> None:
