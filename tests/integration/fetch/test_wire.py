@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
 from provision.errors import TransferError, UsageError
-from provision.fetch.wire import Dialer, Target, tls_context
+from provision.fetch.turns import Turns
+from provision.fetch.wire import Dialer, Target, WireError, tls_context
 from provision.units import MIB
 from tests.integration.fetch.conftest import Getter, noise
 from tests.support.proxies import http_proxy, socks_proxy
@@ -89,6 +92,33 @@ def test_tls_that_ends_in_the_middle_is_taken_up_again(get: Getter, certificate:
         done = get(CONTENT, server, environ={"SSL_CERT_FILE": str(certificate)})
         assert done.local_path.read_bytes() == CONTENT
         assert done.transferred_bytes == len(CONTENT)
+
+
+def test_a_connection_that_waits_for_its_server_holds_no_turn(certificate: Path) -> None:
+    span = {"Range": f"bytes=0-{MIB - 1}"}
+    with serve_ranges(CONTENT, tls=server_context(certificate)) as server:
+        server.fault = lambda number, start, stop: "stall:1000" if number == 0 else None
+        dialer = Dialer({"SSL_CERT_FILE": str(certificate)})
+        dialer.turns = Turns(1)
+        silent, other = dialer.connect(server.url), dialer.connect(server.url)
+        target = Target(url=f"{server.url}/blob")
+
+        def wait() -> None:
+            # The head and a thousand bytes come; the rest never does.
+            with contextlib.suppress(*WireError):
+                silent.get(target, span).read()
+
+        waiting = threading.Thread(target=wait, daemon=True)
+        waiting.start()
+        waiting.join(0.5)
+        assert waiting.is_alive()
+        assert other.get(target, span).read() == CONTENT[:MIB]
+        assert waiting.is_alive(), "the other one had to wait until the silent one's time was up"
+        silent.abort()
+        waiting.join(5)
+        assert not waiting.is_alive()
+        silent.close()
+        other.close()
 
 
 def test_a_proxy_whose_certificate_is_unknown_gets_no_password(get: Getter, certificate: Path) -> None:
