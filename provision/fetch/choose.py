@@ -4,34 +4,38 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
-from provision.errors import NotFoundError
+from provision.errors import NotFoundError, UsageError
 from provision.fetch.types import FetchWish
 from provision.models import quants
-from provision.models.types import RepoFile, RepoRef
+from provision.models.types import ModelSet, RepoFile, RepoRef, Role
 
 
 def choose(files: Sequence[RepoFile], *, ref: RepoRef, wish: FetchWish) -> tuple[RepoFile, ...]:
     """The files to fetch, each once, in the order of the listing.
 
     Names and globs say exactly what is wanted; a quant, or the file of the reference, adds the files of that model. With
-    none of them, the repository's only model.
+    none of them, the repository's only model. `exclude` takes from what globs found; a model it would take from is refused.
     Raises NotFoundError for a name, glob or quant that matches nothing, UsageError when the wish is ambiguous.
     """
     chosen: dict[str, RepoFile] = {}
     quant = wish.quant or ref.quant
+    pattern = ref.file if wish.quant is None else None
+    model_named = quant is not None or pattern is not None
     for name in wish.names:
         chosen[name] = _by_name(files, name, ref.repo_id)
-    if wish.include or (wish.exclude and not wish.names and quant is None):
+    if wish.include or (wish.exclude and not wish.names and not model_named):
         for file in _by_globs(files, wish.include or ("*",), wish.exclude, ref.repo_id):
             chosen[file.path] = file
-    if quant is not None or ref.file is not None or not chosen:
-        pattern = ref.file if wish.quant is None else None
-        for file in _by_quant(files, quant, pattern, with_mmproj=wish.with_mmproj, repo_id=ref.repo_id):
-            if not _matches(file.path, wish.exclude):
-                chosen[file.path] = file
-    return tuple(file for file in files if file.path in chosen)
+    sets = quants.group(files)
+    if model_named or not chosen:
+        model = quants.select(sets, quant, repo_id=ref.repo_id, file=pattern)
+        _refuse_parts(model, wish.exclude, ref.repo_id)
+        chosen.update({file.path: file for file in model.files})
+    if wish.with_mmproj:
+        chosen.update({file.path: file for file in _projectors(sets, chosen, wish.exclude, ref.repo_id)})
+    return tuple(file for file in {file.path: file for file in files}.values() if file.path in chosen)
 
 
 def _by_name(files: Sequence[RepoFile], name: str, repo_id: str) -> RepoFile:
@@ -57,20 +61,35 @@ def _by_globs(files: Sequence[RepoFile], include: Sequence[str], exclude: Sequen
     return found
 
 
-def _by_quant(
-    files: Sequence[RepoFile], quant: str | None, pattern: str | None, *, with_mmproj: bool, repo_id: str
-) -> Iterable[RepoFile]:
-    sets = quants.group(files)
-    model = quants.select(sets, quant, repo_id=repo_id, file=pattern)
-    yield from model.files
-    if with_mmproj:
-        projector = quants.select_mmproj(sets, model)
-        if projector is None:
-            raise NotFoundError(
-                f"{repo_id} has no multimodal projector (mmproj)",
-                code="no-mmproj",
-                hint=f"provision fetch {repo_id} without --with-mmproj",
-            )
+def _refuse_parts(model: ModelSet, exclude: Sequence[str], repo_id: str) -> None:
+    """A model comes whole or not at all."""
+    left_out = [file.path for file in model.files if _matches(file.path, exclude)]
+    if left_out:
+        raise NotFoundError(
+            f"--exclude leaves out {left_out[0]}, which belongs to the model that was asked for",
+            code="no-match",
+            hint=f"provision fetch {repo_id} --include '*' --dry-run",
+        )
+
+
+def _projectors(sets: Sequence[ModelSet], chosen: Collection[str], exclude: Sequence[str], repo_id: str) -> Iterator[RepoFile]:
+    """The files of the projector of each model among the chosen."""
+    models = [one for one in sets if one.role is Role.MODEL and any(file.path in chosen for file in one.files)]
+    if not models:
+        raise UsageError(
+            "--with-mmproj adds a model's projector, and no model is among the files asked for",
+            code="no-model",
+            hint=f"provision fetch {repo_id} --include '*mmproj*' --dry-run",
+        )
+    allowed = [one for one in sets if not any(_matches(file.path, exclude) for file in one.files)]
+    found = [projector for model in models if (projector := quants.select_mmproj(allowed, model)) is not None]
+    if not found:
+        raise NotFoundError(
+            f"{repo_id} has no multimodal projector (mmproj)" + (f" without {', '.join(exclude)}" if exclude else ""),
+            code="no-mmproj",
+            hint=f"provision fetch {repo_id} --include '*' --dry-run",
+        )
+    for projector in found:
         yield from projector.files
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from provision.errors import NotFoundError, ProvisionError
+from provision.errors import NotFoundError, ProvisionError, UsageError
 from provision.fetch.choose import choose
 from provision.fetch.types import FetchWish
 from provision.models.types import RepoFile, RepoRef
@@ -14,8 +14,12 @@ FILES = tuple(
 REF = RepoRef(org="o", name="m")
 
 
-def paths(wish: FetchWish, ref: RepoRef = REF) -> list[str]:
-    return [file.path for file in choose(FILES, ref=ref, wish=wish)]
+def listed(*names: str) -> tuple[RepoFile, ...]:
+    return tuple(RepoFile(path=name, size_bytes=10, sha256="a" * 64) for name in names)
+
+
+def paths(wish: FetchWish, ref: RepoRef = REF, files: tuple[RepoFile, ...] = FILES) -> list[str]:
+    return [file.path for file in choose(files, ref=ref, wish=wish)]
 
 
 def test_a_quant_names_the_model_and_nothing_else() -> None:
@@ -44,3 +48,32 @@ def test_misses_say_what_is_near() -> None:
         paths(FetchWish(include=("*.safetensors",)))
     with pytest.raises(NotFoundError):
         paths(FetchWish(quant="Q2_K"))
+
+
+def test_an_exclusion_never_takes_a_part_of_the_model_asked_for() -> None:
+    split = listed("m-Q2_K-00001-of-00002.gguf", "m-Q2_K-00002-of-00002.gguf", "m-Q8_0.gguf")
+    for wish in (FetchWish(quant="Q2_K", exclude=("*00002-of*",)), FetchWish(quant="Q2_K", exclude=("*",))):
+        with pytest.raises(NotFoundError, match="--exclude leaves out m-Q2_K-0000") as caught:
+            paths(wish, files=split)
+        assert caught.value.code == "no-match"
+    assert paths(FetchWish(quant="Q2_K", exclude=("*Q8_0*",)), files=split) == [file.path for file in split[:2]]
+
+
+def test_an_exclusion_beside_a_pattern_does_not_ask_for_all_the_rest() -> None:
+    ref = RepoRef(org="o", name="m", file="*Q8_0*")
+    assert paths(FetchWish(exclude=("*.json",)), ref) == ["m-Q8_0.gguf"]
+
+
+def test_the_projector_comes_with_a_model_however_it_was_named() -> None:
+    both = ["m-Q8_0.gguf", "mmproj-F16.gguf"]
+    assert paths(FetchWish(names=("m-Q8_0.gguf",), with_mmproj=True)) == both
+    assert paths(FetchWish(include=("*Q8_0*",), with_mmproj=True)) == both
+    with pytest.raises(UsageError):
+        paths(FetchWish(names=("README.md",), with_mmproj=True))
+    with pytest.raises(NotFoundError) as caught:
+        paths(FetchWish(quant="Q8_0", exclude=("mmproj*",), with_mmproj=True))
+    assert caught.value.code == "no-mmproj"
+
+
+def test_a_name_listed_twice_is_fetched_once() -> None:
+    assert paths(FetchWish(quant="Q8_0"), files=listed("m-Q8_0.gguf", "m-Q8_0.gguf")) == ["m-Q8_0.gguf"]
