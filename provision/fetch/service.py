@@ -15,15 +15,16 @@ from provision.errors import NotFoundError, ProvisionError, TransferError, Usage
 from provision.events import Note, Reporter, silent
 from provision.fetch import growth
 from provision.fetch.choose import choose
-from provision.fetch.disk import disk_errors, free_bytes, require_space
+from provision.fetch.disk import free_bytes, require_space
 from provision.fetch.download import download
 from provision.fetch.fill import Means
 from provision.fetch.journal import Identity, replay
-from provision.fetch.layout import cache_home, local_home, ref_file, repo_folder
+from provision.fetch.layout import cache_home, local_home, repo_folder
 from provision.fetch.limit import RateLimit
 from provision.fetch.partial import read_boot_id
 from provision.fetch.pieces import piece_size_for
 from provision.fetch.placed import note_placed
+from provision.fetch.references import write_references
 from provision.fetch.several import fetch_all, one_at_a_time
 from provision.fetch.sources import Offer
 from provision.fetch.store import Attested, write_text
@@ -75,9 +76,9 @@ def fetch(ref: RepoRef, wish: FetchWish, *, settings: Settings, reporter: Report
             )
         require_space(wish.local_dir or settings.hf_hub_cache, plan.missing_bytes)
         done = _download_all(prepared, wish, settings, reporter, asker)
-    if wish.local_dir is None and not offline:
-        _write_refs(plan, settings)
-        _write_tree(prepared.listings[0], settings)
+        if wish.local_dir is None and not offline:
+            write_references(plan, prepared.listings[0], settings=settings, asker=asker)
+            _write_tree(prepared.listings[0], settings)
     return FetchResult(
         repo_id=plan.repo_id,
         revision=plan.revision,
@@ -255,18 +256,6 @@ def _resolved(listing: Listing, file: RepoFile, settings: Settings, asker: Asker
             hint=f"{shlex.join(command)} && provision verify {listing.repo_id}",
         )
     return resolved
-
-
-def _write_refs(plan: FetchPlan, settings: Settings) -> None:
-    """What the revision means now, for offline use; and `main`, which llama.cpp looks for whatever was asked."""
-    named = ref_file(settings.hf_hub_cache, plan.repo_id, plan.revision)
-    if named is not None:
-        with disk_errors(named):
-            write_text(named, plan.commit)
-    main = ref_file(settings.hf_hub_cache, plan.repo_id, "main")
-    if main is not None and not main.exists():
-        with disk_errors(main):
-            write_text(main, plan.commit)
 
 
 def _write_tree(listing: Listing, settings: Settings) -> None:

@@ -44,7 +44,11 @@ def list_repo(
     """
     check_revision(ref.revision)
     if settings.offline:
-        return offline.cached_listing(ref, settings=settings)
+        # Whoever fetched from ModelScope alone finds it again without saying so, but what is known of the Hub goes first.
+        known = None
+        if source == "modelscope" or not offline.is_cached(ref, settings=settings):
+            known = modelscope.cached_listing(ref, settings=settings)
+        return known or offline.cached_listing(ref, settings=settings)
     if source == "modelscope":
         return modelscope.list_repo(ref, settings=settings, endpoint=endpoint, reporter=reporter, asker=asker)
     base = (endpoint or settings.endpoint).strip().rstrip("/")
@@ -59,6 +63,11 @@ def list_repo(
             raise
 
 
+def commit_of(listing: Listing, revision: str, *, settings: Settings, asker: Asker) -> str:
+    """What another revision of the repository of `listing` means now. One request; raises as `list_repo` does."""
+    return _HubListing(asker, listing.endpoint, listing.repo_id, settings).commit_of(revision)
+
+
 class _HubListing:
     def __init__(self, asker: Asker, base: str, repo_id: str, settings: Settings) -> None:
         self._asker = asker
@@ -68,7 +77,7 @@ class _HubListing:
         self._api = f"{base}/api/models/{quote(repo_id)}"
 
     def at(self, revision: str) -> Listing:
-        commit = revision if _COMMIT.fullmatch(revision) else self._commit_of(revision)
+        commit = revision if _COMMIT.fullmatch(revision) else self.commit_of(revision)
         try:
             files = tuple(self._tree(commit, revision))
         except NotFoundError as error:
@@ -78,7 +87,7 @@ class _HubListing:
             files = self._siblings(commit, revision, error)
         return Listing(repo_id=self._repo_id, revision=revision, commit=commit, files=files, endpoint=self._base, source="hf")
 
-    def _commit_of(self, revision: str) -> str:
+    def commit_of(self, revision: str) -> str:
         said = self._ask(f"{self._api}/revision/{quote(revision, safe='')}", revision).json()
         commit = str(said.get("sha", "")).lower() if isinstance(said, dict) else ""
         if not _COMMIT.fullmatch(commit):

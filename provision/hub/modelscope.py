@@ -8,11 +8,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from provision.errors import NotFoundError, TransferError
 from provision.events import Reporter
+from provision.hub import offline
 from provision.hub.http import Asker, HeadersFor, asking
 from provision.hub.origins import origin_of
 from provision.hub.refusals import refusal
@@ -43,7 +46,7 @@ def list_repo(
 ) -> Listing:
     """The files of `ref` at a revision of ModelScope's (default `master`). Raises as `listing.list_repo` does."""
     base = (endpoint or default_endpoint(settings)).strip().rstrip("/")
-    revision = "master" if ref.revision in (None, "main") else str(ref.revision)
+    revision = _revision(ref.revision)
     files: dict[str, RepoFile] = {}
     folders, seen = [""], {""}
     with asking(asker, settings, reporter=reporter) as open_asker:
@@ -62,6 +65,28 @@ def list_repo(
     return Listing(
         repo_id=ref.repo_id, revision=revision, commit=_content_id(listed), files=listed, endpoint=base, source="modelscope"
     )
+
+
+def remembered_commit(repo_id: str, revision: str | None, *, settings: Settings) -> Path:
+    """Where we remember which content id a revision had. Its snapshot lies in the shared cache, where no ref names it."""
+    folder = settings.provision_home / "modelscope" / f"models--{repo_id.replace('/', '--')}"
+    return folder.joinpath("refs", *_revision(revision).split("/"))
+
+
+def cached_listing(ref: RepoRef, *, settings: Settings) -> Listing | None:
+    """What the cache has of `ref` from ModelScope; None when nothing was fetched from there."""
+    try:
+        commit = remembered_commit(ref.repo_id, ref.revision, settings=settings).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    pinned = replace(ref, revision=commit)
+    if not offline.is_cached(pinned, settings=settings):
+        return None
+    return replace(offline.cached_listing(pinned, settings=settings), revision=_revision(ref.revision), source="modelscope")
+
+
+def _revision(asked: str | None) -> str:
+    return "master" if asked in (None, "main") else str(asked)
 
 
 def file_url(listing: Listing, file: RepoFile) -> str:
