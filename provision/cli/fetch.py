@@ -53,6 +53,7 @@ def fetch_command(
     progress: ProgressOption = "auto",
 ) -> Spoken:
     """Download model files: parallel, resumable, verified, into the cache that hf, transformers and llama.cpp share."""
+    from provision.fetch.choose import asked_quant
     from provision.fetch.service import fetch, plan_fetch
     from provision.fetch.types import FetchWish
     from provision.models.refs import parse_ref
@@ -73,7 +74,7 @@ def fetch_command(
         local_dir=local_dir.absolute() if local_dir is not None else None,
         offline=offline,
     )
-    if "auto" in (quant, ref.quant):
+    if asked_quant(ref, wish) == "auto":
         ref, wish = _choose_quant(session, ref, wish)
     if dry_run:
         plan = plan_fetch(ref, wish, settings=session.settings, reporter=session.reporter)

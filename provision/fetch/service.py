@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from provision.errors import NotFoundError, ProvisionError, TransferError, UsageError
 from provision.events import Note, Reporter, silent
 from provision.fetch import growth
-from provision.fetch.choose import choose
+from provision.fetch.choose import choose, command_of
 from provision.fetch.disk import free_bytes, require_space
 from provision.fetch.download import download
 from provision.fetch.fill import Means
@@ -69,10 +69,11 @@ def fetch(ref: RepoRef, wish: FetchWish, *, settings: Settings, reporter: Report
         offline = wish.offline or settings.offline
         if offline and plan.missing_bytes:
             gone = [file.file.path for file in plan.files if file.missing_bytes]
+            again = command_of(ref, wish).of(None, *(word for path in gone for word in ("--file", path)))
             raise NotFoundError(
                 f"offline, and not in the cache: {', '.join(gone)}",
                 code="not-cached",
-                hint=f"provision fetch {ref.repo_id} with a network",
+                hint=f"HF_HUB_OFFLINE=0 {again}",
             )
         require_space(wish.local_dir or settings.hf_hub_cache, plan.missing_bytes)
         done = _download_all(prepared, wish, settings, reporter, asker)

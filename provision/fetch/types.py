@@ -18,7 +18,7 @@ class FetchWish:
     """Which files of a repository, from where, and how. Without quant, names or globs: the repository's one model."""
 
     quant: str | None = None
-    """A label; wins over the one in the reference."""
+    """A label; the reference may name the same or none."""
     names: tuple[str, ...] = ()
     """Exact paths in the repository."""
     include: tuple[str, ...] = ()

@@ -7,9 +7,13 @@ import fnmatch
 import re
 import shlex
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import PurePosixPath
 
 from provision.errors import NotFoundError, UsageError
-from provision.models.labels import parse_label, without_prefix
+from provision.models.commands import FetchCommand
+from provision.models.labels import parse_label
 from provision.models.names import ParsedName, parse_name
 from provision.models.types import ModelSet, RepoFile, Role
 
@@ -48,19 +52,26 @@ def group(files: Iterable[RepoFile]) -> tuple[ModelSet, ...]:
 
 
 def labels(sets: Iterable[ModelSet]) -> tuple[str, ...]:
-    """The labels of the models, each once, in the order of the listing."""
-    return tuple(dict.fromkeys(one.quant for one in sets if one.role is Role.MODEL and one.quant is not None))
+    """The labels of the models, each once, in the order of the listing; that of a variant with the words behind it."""
+    return tuple(dict.fromkeys(_label(one) for one in sets if one.role is Role.MODEL and one.quant is not None))
 
 
-def select(sets: Sequence[ModelSet], quant: str | None, *, repo_id: str = "", file: str | None = None) -> ModelSet:
+def select(
+    sets: Sequence[ModelSet],
+    quant: str | None,
+    *,
+    repo_id: str = "",
+    file: str | None = None,
+    command: FetchCommand | None = None,
+) -> ModelSet:
     """The one model of label `quant`, in any case; with None, the only model there is. `file` is a path or pattern instead.
 
-    The exact label wins; then the same label followed by more words, then behind a prefix such as UD-, each only when unique.
-    Raises NotFoundError (`quant-not-found`, `split-incomplete`, `byte-split`, `no-model`) and UsageError (`quant-ambiguous`,
-    `quant-required`).
+    The exact label wins (`Q4_K_M`, `Q4_K_M-mtp` of a variant), then the same label behind `UD-`, only when unique. `command`
+    is what hints build on. Raises NotFoundError (`quant-not-found`, `split-incomplete`, `byte-split`, `no-model`) and
+    UsageError (`quant-ambiguous`, `quant-required`).
     """
     models = [one for one in sets if one.role is Role.MODEL]
-    repo = repo_id or "ORG/REPO"
+    repo = command or FetchCommand(repo_id=repo_id or "ORG/REPO")
     if not models:
         raise NotFoundError(
             f"{repo_id or 'the repository'} holds no GGUF model",
@@ -102,17 +113,15 @@ def _folder(one: ModelSet) -> str:
     return one.files[0].path.rpartition("/")[0]
 
 
+def _label(one: ModelSet) -> str:
+    return f"{one.quant}-{one.tail}" if one.tail else str(one.quant)
+
+
 def _matching(models: Sequence[ModelSet], wanted: str) -> list[ModelSet]:
-    rules: tuple[Callable[[ModelSet], bool], ...] = (
-        lambda one: one.quant == wanted and not one.tail,
-        lambda one: one.quant == wanted,
-        lambda one: one.quant is not None and without_prefix(one.quant) == wanted,
-    )
-    for rule in rules:
-        found = [one for one in models if rule(one)]
-        if found:
-            return found
-    return []
+    asked = wanted.lower()
+    labelled = [one for one in models if one.quant is not None]
+    exact = [one for one in labelled if _label(one).lower() == asked]
+    return exact or [one for one in labelled if _label(one).lower() == f"ud-{asked}"]
 
 
 def _of_file(models: Sequence[ModelSet], pattern: str) -> list[ModelSet]:
@@ -133,30 +142,47 @@ def _of_file(models: Sequence[ModelSet], pattern: str) -> list[ModelSet]:
     return []
 
 
-def _no_file(models: Sequence[ModelSet], pattern: str, repo: str) -> NotFoundError:
+def _no_file(models: Sequence[ModelSet], pattern: str, repo: FetchCommand) -> NotFoundError:
     paths = _first_paths(models)
-    near = difflib.get_close_matches(pattern, paths, n=1, cutoff=0.3) or paths
+    usable = {one.files[0].path: one for one in models if _can_be_used(one)}
+    near = difflib.get_close_matches(pattern, usable, n=1, cutoff=0.3) or list(usable)
     return NotFoundError(
-        f"no model of {repo} matches {pattern}; it has {_some(paths)}",
+        f"no model of {repo.repo_id} matches {pattern}; it has {_some(paths)}",
         code="file-not-found",
-        hint=f"provision fetch {shlex.quote(f'{repo}:{near[0]}')}",
+        hint=repo.of_files(usable[near[0]]) if near else repo.everything(),
     )
 
 
-def _not_found(models: Sequence[ModelSet], quant: str, repo: str) -> NotFoundError:
-    there = labels(models)
+def _not_found(models: Sequence[ModelSet], quant: str, repo: FetchCommand) -> NotFoundError:
+    there, usable = labels(models), _usable_labels(models)
     if not there:
+        one = next(filter(_can_be_used, models), None)
         return NotFoundError(
-            f"no file of {repo} carries a quant label, so {quant} names none of them: {_some(_first_paths(models))}",
+            f"no file of {repo.repo_id} carries a quant label, so {quant} names none of them: {_some(_first_paths(models))}",
             code="quant-not-found",
-            hint=f"provision fetch {repo} --file {shlex.quote(models[0].files[0].path)}",
+            hint=repo.of_files(one) if one else repo.everything(),
         )
-    nearest = _nearest(quant, there)
+    nearest = _nearest(quant, usable)
     return NotFoundError(
-        f"{repo} has no {quant}; it has {_some(there)}; nearest: {', '.join(nearest)}",
+        f"{repo.repo_id} has no {quant}; it has {_some(there)}" + (f"; nearest: {', '.join(nearest)}" if nearest else ""),
         code="quant-not-found",
-        hint=f"provision fetch {repo}:{nearest[0]}",
+        hint=repo.of(nearest[0]) if nearest else repo.everything(),
     )
+
+
+def _can_be_used(one: ModelSet) -> bool:
+    return one.complete and not one.byte_split
+
+
+def _usable_labels(models: Sequence[ModelSet]) -> list[str]:
+    """The labels that name exactly one model, and one that can be loaded: only those are worth a recommendation."""
+    usable = []
+    for label in labels(models):
+        found = _matching(models, label)
+        found = [one for one in found if one.complete] or found
+        if len(found) == 1 and _can_be_used(found[0]):
+            usable.append(label)
+    return usable
 
 
 def _nearest(quant: str, there: Sequence[str]) -> list[str]:
@@ -176,40 +202,42 @@ def _bits(label: str) -> int:
     return int(match.group(1)) if match else 0
 
 
-def _ambiguous(found: Sequence[ModelSet], wanted: str | None, repo: str) -> UsageError:
+def _ambiguous(found: Sequence[ModelSet], wanted: str | None, repo: FetchCommand) -> UsageError:
+    usable = _usable_labels(found)
     if wanted is None and labels(found):
         return UsageError(
-            f"{repo} has several models; say which quant: {_some(labels(found))}",
+            f"{repo.repo_id} has several models; say which quant: {_some(labels(found))}",
             code="quant-required",
-            hint=f"provision fetch {repo}:{labels(found)[0]}",
+            hint=repo.of(usable[0]) if usable else repo.everything(),
         )
     what = f"{wanted} names" if wanted else "there are"
+    one = next(filter(_can_be_used, found), None)
     return UsageError(
-        f"in {repo}, {what} {len(found)} models: {_some(_first_paths(found))}",
+        f"in {repo.repo_id}, {what} {len(found)} models: {_some(_first_paths(found))}",
         code="quant-ambiguous",
-        hint=f"provision fetch {repo} --file {shlex.quote(found[0].files[0].path)}",
+        hint=repo.of_files(one) if one else repo.everything(),
     )
 
 
-def _usable(one: ModelSet, repo: str) -> ModelSet:
+def _usable(one: ModelSet, repo: FetchCommand) -> ModelSet:
     names = [parse_name(file.path) for file in one.files]
     if not one.complete:
         here = {name.index for name in names}
         last = names[0].count or max(2, *(name.index or 0 for name in names))
-        missing = [f"{index} of {last}" for index in range(1, last + 1) if index not in here][:_SHOWN]
+        missing = list(islice((f"{index} of {last}" for index in range(1, last + 1) if index not in here), _SHOWN))
         raise NotFoundError(
-            f"the split {names[0].stem} is incomplete in {repo}: part {', '.join(missing)} is missing",
+            f"the split {names[0].stem} is incomplete in {repo.repo_id}: part {', '.join(missing)} is missing",
             code="split-incomplete",
-            hint=f"provision fetch {repo} --dry-run --include '*.gguf'",
+            hint=repo.everything(),
         )
     if one.byte_split:
         stem = names[0].stem
-        pieces = " ".join(shlex.quote(file.path) for file in one.files)
-        wish = shlex.quote(f"{stem}.gguf?*")
+        here_too = replace(repo, local_dir=repo.local_dir or ".")
+        pieces = shlex.join(str(PurePosixPath(here_too.local_dir or ".", file.path)) for file in one.files)
         raise NotFoundError(
-            f"{stem}.gguf lies in {repo} cut into {len(names)} pieces, which llama.cpp cannot read before they are joined",
+            f"{stem}.gguf is cut into {len(names)} pieces in {repo.repo_id}; llama.cpp cannot read them before they are joined",
             code="byte-split",
-            hint=f"provision fetch {repo} --include {wish} --local-dir . && cat {pieces} > model.gguf",
+            hint=f"{here_too.of_files(one)} && cat {pieces} > model.gguf",
         )
     return one
 

@@ -49,16 +49,16 @@ def test_a_name_gives_back_its_label(base: str, separator: str, label: str, case
 
 
 @given(st.sets(LABELS, min_size=1, max_size=8), LABELS)
-def test_select_returns_the_label_asked_for_or_its_only_prefixed_form_or_nothing(there: set[str], wanted: str) -> None:
+def test_select_returns_the_label_asked_for_or_its_ud_form_or_nothing(there: set[str], wanted: str) -> None:
     sets = group(RepoFile(path=f"model-7b-{label}.gguf") for label in there)
-    prefixed = {label for label in there if label.endswith(f"-{wanted}")}
+    dynamic = {label for label in there if label == f"UD-{wanted}"}
     try:
         chosen = select(sets, wanted).quant
     except Exception:
         assert wanted not in there
-        assert len(prefixed) != 1
+        assert not dynamic
     else:
-        assert chosen == (wanted if wanted in there else next(iter(prefixed)))
+        assert chosen == (wanted if wanted in there else f"UD-{wanted}")
 
 
 @given(st.text(max_size=40), st.sampled_from(["", ".gguf", "-00001-of-00002.gguf", ".gguf-split-a"]))

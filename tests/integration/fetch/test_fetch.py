@@ -216,10 +216,10 @@ def test_a_tag_is_pinned_and_main_stays_what_it_was(hub: RunningHub, settings: S
 
 def test_a_plain_folder_and_its_second_run(hub: RunningHub, settings: Settings, tmp_path: Path) -> None:
     folder = tmp_path / "models"
-    done = get(settings, local_dir=folder, quant="Q4_0")
+    done = get(settings, "org/tiny-GGUF:Q4_0", local_dir=folder)
     assert (folder / "sub/tiny-Q4_0.gguf").read_bytes() == OTHER
     assert [file.action for file in done.files] == ["downloaded"]
-    assert get(settings, local_dir=folder, quant="Q4_0").files[0].action == "kept"
+    assert get(settings, "org/tiny-GGUF:Q4_0", local_dir=folder).files[0].action == "kept"
     assert not settings.hf_hub_cache.exists()
 
 

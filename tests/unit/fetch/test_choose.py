@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from provision.errors import NotFoundError, ProvisionError, UsageError
@@ -24,7 +26,7 @@ def paths(wish: FetchWish, ref: RepoRef = REF, files: tuple[RepoFile, ...] = FIL
 
 def test_a_quant_names_the_model_and_nothing_else() -> None:
     assert paths(FetchWish(), RepoRef(org="o", name="m", quant="Q8_0")) == ["m-Q8_0.gguf"]
-    assert paths(FetchWish(quant="q4_k_m"), RepoRef(org="o", name="m", quant="Q8_0")) == ["m-Q4_K_M.gguf"]
+    assert paths(FetchWish(quant="q8_0"), RepoRef(org="o", name="m", quant="Q8_0")) == ["m-Q8_0.gguf"]
     assert paths(FetchWish(quant="Q8_0", with_mmproj=True)) == ["m-Q8_0.gguf", "mmproj-F16.gguf"]
 
 
@@ -77,3 +79,20 @@ def test_the_projector_comes_with_a_model_however_it_was_named() -> None:
 
 def test_a_name_listed_twice_is_fetched_once() -> None:
     assert paths(FetchWish(quant="Q8_0"), files=listed("m-Q8_0.gguf", "m-Q8_0.gguf")) == ["m-Q8_0.gguf"]
+
+
+@pytest.mark.parametrize("named", [{"quant": "Q8_0"}, {"file": "m-Q8_0.gguf"}], ids=str)
+def test_two_quants_in_one_command_are_a_contradiction(named: dict[str, str]) -> None:
+    with pytest.raises(UsageError) as caught:
+        paths(FetchWish(quant="Q4_K_M"), RepoRef(org="o", name="m", **named))
+    assert caught.value.hint == "provision fetch o/m:Q4_K_M"
+
+
+def test_a_hint_keeps_from_where_and_where_to() -> None:
+    wish = FetchWish(
+        quant="Q6_K", revision="v 1", endpoints=("http://a", "http://b"), sources=("hf",), local_dir=Path("/my models")
+    )
+    with pytest.raises(NotFoundError) as caught:
+        paths(wish)
+    kept = "--revision 'v 1' --endpoint http://a --endpoint http://b --source hf --local-dir '/my models'"
+    assert caught.value.hint == f"provision fetch o/m:Q4_K_M {kept}"

@@ -25,9 +25,12 @@ def test_only_a_ud_file_answers_the_plain_label_but_not_the_other_way_round() ->
         pick("UD-Q4_K_M", "x-Q4_K_M.gguf")
 
 
-def test_two_prefixed_files_of_one_label_are_not_chosen_between() -> None:
+def test_only_ud_stands_in_for_the_plain_label_and_only_when_it_is_one() -> None:
+    assert pick("IQ1_M", "x-UD-IQ1_M.gguf", "x-AD-IQ1_M.gguf") == ["x-UD-IQ1_M.gguf"]
+    with pytest.raises(NotFoundError, match="it has AD-IQ1_M; nearest: AD-IQ1_M"):
+        pick("IQ1_M", "x-AD-IQ1_M.gguf")
     with pytest.raises(UsageError, match="2 models") as caught:
-        pick("IQ1_M", "x-UD-IQ1_M.gguf", "x-AD-IQ1_M.gguf")
+        pick("IQ1_M", "a/x-UD-IQ1_M.gguf", "b/x-UD-IQ1_M.gguf")
     assert caught.value.code == "quant-ambiguous"
 
 
@@ -46,9 +49,36 @@ def test_q1_0_is_not_tq1_0_and_q4_k_is_not_q4_k_m() -> None:
             pick(wanted, there)
 
 
-def test_the_plain_file_wins_over_a_variant_and_a_lone_variant_is_taken() -> None:
+def test_a_variant_is_never_taken_for_the_plain_label_but_has_one_of_its_own() -> None:
     assert pick("Q4_K_M", "x-Q4_K_M-mtp.gguf", "x-Q4_K_M.gguf") == ["x-Q4_K_M.gguf"]
-    assert pick("Q4_K_M", "x-Q4_K_M-mtp.gguf", "x-Q8_0.gguf") == ["x-Q4_K_M-mtp.gguf"]
+    with pytest.raises(NotFoundError, match="it has Q4_K_M-mtp, Q8_0") as caught:
+        pick("Q4_K_M", "x-Q4_K_M-mtp.gguf", "x-Q8_0.gguf")
+    assert caught.value.hint == "provision fetch o/r:Q4_K_M-mtp"
+    assert pick("q4_k_m-MTP", "x-Q4_K_M-mtp.gguf", "x-Q4_K_M.gguf") == ["x-Q4_K_M-mtp.gguf"]
+
+
+def test_only_a_label_that_works_is_recommended() -> None:
+    torn = ("s-Q5_K_M-00001-of-00003.gguf", "s-Q5_K_M-00003-of-00003.gguf")
+    cut = ("p-Q3_K_M.gguf.part1of2", "p-Q3_K_M.gguf.part2of2")
+    twice = ("a/m-Q4_K_M.gguf", "b/m-Q4_K_M.gguf")
+    for asked in ("Q5_0", "Q3_K_L", "Q4_K_S"):
+        with pytest.raises(NotFoundError) as caught:
+            pick(asked, *torn, *cut, *twice, "x-Q8_0.gguf")
+        assert caught.value.message.endswith("nearest: Q8_0")
+        assert caught.value.hint == "provision fetch o/r:Q8_0"
+    with pytest.raises(NotFoundError) as none:
+        pick("Q5_0", *torn, *cut, *twice)
+    assert none.value.hint == "provision fetch o/r --include '*' --dry-run"
+    with pytest.raises(UsageError) as required:
+        pick(None, *torn, *cut, "x-Q8_0.gguf")
+    assert required.value.hint == "provision fetch o/r:Q8_0"
+
+
+def test_a_hint_at_a_split_names_all_of_it() -> None:
+    paths = [f"{folder}/m-Q4_0-0000{index}-of-00002.gguf" for folder in "ab" for index in (1, 2)]
+    with pytest.raises(UsageError) as caught:
+        pick("Q4_0", *paths)
+    assert caught.value.hint == f"provision fetch o/r --file {paths[0]} --file {paths[1]}"
 
 
 def test_what_is_missing_is_answered_with_what_there_is_and_the_nearest() -> None:
@@ -126,7 +156,7 @@ def test_the_letter_case_as_written_wins() -> None:
 def test_a_pattern_never_means_a_projector_and_never_two_models() -> None:
     with pytest.raises(NotFoundError, match=r"matches mmproj-F16\.gguf; it has x-Q8_0\.gguf") as caught:
         by_file("mmproj-F16.gguf", "x-Q8_0.gguf", "mmproj-F16.gguf")
-    assert (caught.value.code, caught.value.hint) == ("file-not-found", "provision fetch o/r:x-Q8_0.gguf")
+    assert (caught.value.code, caught.value.hint) == ("file-not-found", "provision fetch o/r --file x-Q8_0.gguf")
     with pytest.raises(UsageError, match=r"\*Q4_K\* names 2 models: x-Q4_K_M\.gguf, x-Q4_K_S\.gguf") as ambiguous:
         by_file("*Q4_K*", "x-Q4_K_M.gguf", "x-Q4_K_S.gguf")
     assert ambiguous.value.code == "quant-ambiguous"
