@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from provision.errors import UsageError
@@ -29,16 +30,20 @@ _FACTORS = {
     "tib": TIB,
     "tb": 1000**4,
 }
+# What a file offset can be, everywhere.
+MAX_BYTES = 2**63 - 1
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*")
 
 
-def parse_size(text: str) -> int:
+def parse_size(text: str, *, example: str = "24GiB or 800MB") -> int:
     """Bytes from `24GiB`, `24G`, `1.5 TB` or `1048576`; raises UsageError (`bad-size`) for anything else."""
     match = _SIZE.fullmatch(text)
     factor = _FACTORS.get(match.group(2).lower()) if match else None
-    if match is None or factor is None:
-        raise UsageError(f"not a size: {text!r}", code="bad-size", hint="write a number and a unit, for example 24GiB or 800MB")
-    return round(float(match.group(1)) * factor)
+    size = float(match.group(1)) * factor if match is not None and factor is not None else math.inf
+    if size > MAX_BYTES:
+        shown = text if len(text) <= 40 else text[:40] + "..."
+        raise UsageError(f"not a size: {shown!r}", code="bad-size", hint=f"write a number and a unit, for example {example}")
+    return round(size)
 
 
 def format_bytes(count: int | float) -> str:

@@ -88,7 +88,7 @@ def _rate(text: str | None) -> int | None:
         return None
     from provision.errors import UsageError
 
-    rate = parse_size(text.removesuffix("/s"))
+    rate = parse_size(text.removesuffix("/s"), example="--limit-rate 10M")
     if rate < 16 * 1024:
         raise UsageError(f"--limit-rate {text} is less than 16 KiB/s", code="bad-option", hint="for example: --limit-rate 10M")
     return rate

@@ -14,7 +14,7 @@ from provision.hub.http import Answer, Asker, asking
 from provision.hub.origins import origin_of
 from provision.hub.refusals import refusal
 from provision.hub.tokens import auth_headers
-from provision.hub.types import Listing, Source
+from provision.hub.types import Listing, Source, listed_path, listed_size
 from provision.models.refs import check_revision
 from provision.models.types import RepoFile, RepoRef
 from provision.settings import Settings
@@ -145,15 +145,14 @@ class _HubListing:
         return answer
 
     def _file(self, entry: Mapping[str, Any]) -> RepoFile:
-        path, lfs = entry.get("path"), entry.get("lfs")
-        if not isinstance(path, str) or not path:
+        path, lfs = listed_path(entry.get("path")), entry.get("lfs")
+        if path is None:
             raise self._nonsense("lists a file without a name")
         linked = lfs if isinstance(lfs, dict) else {}
-        size = linked.get("size", entry.get("size"))
         xet = entry.get("xetHash")
         return RepoFile(
             path=path,
-            size_bytes=size if isinstance(size, int) and size >= 0 else None,
+            size_bytes=listed_size(linked.get("size", entry.get("size"))),
             sha256=_hex(linked.get("oid"), _SHA256),
             git_sha1=None if linked else _hex(entry.get("oid"), _COMMIT),
             git_oid=_hex(entry.get("oid"), _COMMIT),

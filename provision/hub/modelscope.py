@@ -20,7 +20,7 @@ from provision.hub.http import Asker, HeadersFor, asking
 from provision.hub.origins import origin_of
 from provision.hub.refusals import refusal
 from provision.hub.tokens import modelscope_headers
-from provision.hub.types import Listing
+from provision.hub.types import Listing, listed_path, listed_size
 from provision.models.types import RepoFile, RepoRef
 from provision.settings import Settings
 
@@ -53,10 +53,10 @@ def list_repo(
         # A recursive listing is cut at a size nobody documents, so every folder is asked for by itself.
         while folders:
             for entry in _entries(open_asker, base, ref.repo_id, revision, folders.pop(), settings):
-                path, kind = entry.get("Path"), entry.get("Type")
-                if not isinstance(path, str) or not path:
+                path, kind = listed_path(entry.get("Path")), entry.get("Type")
+                if path is None:
                     continue
-                if kind == "tree" and path not in seen and len(seen) < _MAX_FOLDERS:
+                if kind == "tree" and path == entry["Path"] and path not in seen and len(seen) < _MAX_FOLDERS:
                     seen.add(path)
                     folders.append(path)
                 elif kind == "blob":
@@ -118,10 +118,10 @@ def _entries(asker: Asker, base: str, repo_id: str, revision: str, folder: str, 
 
 
 def _file(path: str, entry: Mapping[str, Any]) -> RepoFile:
-    sha256, size = str(entry.get("Sha256") or "").lower(), entry.get("Size")
+    sha256 = str(entry.get("Sha256") or "").lower()
     return RepoFile(
         path=path,
-        size_bytes=size if isinstance(size, int) and size >= 0 else None,
+        size_bytes=listed_size(entry.get("Size")),
         sha256=sha256 if _SHA256.fullmatch(sha256) else None,
     )
 

@@ -7,8 +7,20 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from provision.models.types import RepoFile
+from provision.units import MAX_BYTES
 
 Source = Literal["hf", "modelscope"]
+
+
+def listed_size(said: object) -> int | None:
+    """A size as a server lists it; None for what no file can have."""
+    return said if isinstance(said, int) and not isinstance(said, bool) and 0 <= said <= MAX_BYTES else None
+
+
+def listed_path(said: object) -> str | None:
+    """A path as a server lists it; None for none. Lone surrogates, which no request, file or terminal can carry, are spelt
+    out as `\\udcff`: whoever chooses such a file is told that its name is not safe to write."""
+    return said.encode("utf-8", "backslashreplace").decode() if isinstance(said, str) and said else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ def test_parse_size_reads_what_people_write(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "GiB", "-1G", "1e9", "12 parsecs", "1,5G"])
+@pytest.mark.parametrize("text", ["", "GiB", "-1G", "1e9", "12 parsecs", "1,5G", "9" * 400, "1" * 17 + "TB"])
 def test_parse_size_refuses_the_rest_with_a_hint(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_size(text)
