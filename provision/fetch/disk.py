@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,8 +36,10 @@ def _named(error: OSError, path: Path) -> MachineError:
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return MachineError(f"cannot write in {place}: {error.strerror}", code="not-writable", hint=_ELSEWHERE)
+    if error.errno == errno.EISDIR:
+        return _is_a_folder(path)
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
-        return MachineError(f"{error.filename or place} is a file, or lies below one", code="not-a-folder", hint=_ELSEWHERE)
+        return _below_a_file(Path(error.filename) if error.filename else place)
     if error.errno == errno.EFBIG:
         return MachineError(
             f"the file system of {place} cannot hold a file that large (FAT32 ends at 4 GiB)",
@@ -44,6 +47,27 @@ def _named(error: OSError, path: Path) -> MachineError:
             hint=_ELSEWHERE,
         )
     return MachineError(f"the disk failed at {path}: {error.strerror or error}", code="disk-error", hint="dmesg | tail")
+
+
+def _is_a_folder(path: Path) -> MachineError:
+    return MachineError(
+        f"{path} is a folder, and a file of that name belongs there",
+        code="is-a-folder",
+        hint=f"move it away: mv {shlex.quote(str(path))} {shlex.quote(str(path) + '.old')}",
+    )
+
+
+def _below_a_file(path: Path) -> MachineError:
+    return MachineError(f"{path} is a file, or lies below one", code="not-a-folder", hint=_ELSEWHERE)
+
+
+def require_place(path: Path) -> None:
+    """Raise MachineError (`is-a-folder`, `not-a-folder`) when no file can get the name `path`: before the first byte."""
+    if path.is_dir():
+        raise _is_a_folder(path)
+    nearest = next((parent for parent in path.parents if os.path.lexists(parent)), None)
+    if nearest is not None and nearest.is_file():
+        raise _below_a_file(nearest)
 
 
 def sync_folder(folder: Path) -> None:

@@ -6,9 +6,10 @@ Layout read from huggingface_hub 2.4.0, file_download.py: `models--org--name/{bl
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from provision.errors import IntegrityError
+from provision.errors import IntegrityError, UsageError
 from provision.fetch.types import FileHome
 from provision.models.types import RepoFile
 
@@ -38,6 +39,19 @@ def safe_parts(path: str) -> tuple[str, ...]:
             hint="leave it out: --exclude, or name the files you want: --file NAME",
         )
     return tuple(parts)
+
+
+def check_names(files: Sequence[RepoFile]) -> None:
+    """Refuse, before anything is asked or written, names that are not safe to write, or not beside each other."""
+    paths = {file.path: safe_parts(file.path) for file in files}
+    for path, parts in paths.items():
+        for length in range(1, len(parts)):
+            if "/".join(parts[:length]) in paths:
+                raise IntegrityError(
+                    f"the server names {path!r} below {'/'.join(parts[:length])!r}, which is a file",
+                    code="unsafe-name",
+                    hint="leave one out: --exclude, or name the files you want: --file NAME",
+                )
 
 
 def checked_commit(commit: str) -> str:
@@ -96,18 +110,23 @@ def local_home(local_dir: Path, file: RepoFile) -> FileHome:
 
 def link_text(pointer: Path, blob: Path) -> str:
     """The relative symlink from a snapshot to its blob: `../../blobs/<digest>`, deeper for folders."""
-    folder = pointer.parent
-    up = 0
-    while folder != blob.parent.parent:
-        folder = folder.parent
-        up += 1
-        if up > 64:
-            raise ValueError(f"{pointer} and {blob} are not of one repository")
+    up = len(pointer.parent.relative_to(blob.parent.parent).parts)
     return str(PurePosixPath(*[".."] * up, "blobs", blob.name))
 
 
 def ref_file(hub_cache: Path, repo_id: str, revision: str) -> Path | None:
-    """Where the cache remembers what `revision` meant; None for a commit, which needs no memory."""
+    """Where the cache remembers what `revision` meant; None for a commit, which needs no memory.
+
+    Raises UsageError (`bad-revision`) for a name that no cache shared between systems can hold.
+    """
     if _COMMIT.fullmatch(revision):
         return None
-    return repo_folder(hub_cache, repo_id).joinpath("refs", *safe_parts(revision))
+    try:
+        parts = safe_parts(revision)
+    except IntegrityError:
+        raise UsageError(
+            f"the revision {revision!r} cannot be remembered in the cache: not every system can write a file of that name",
+            code="bad-revision",
+            hint="name its commit instead: --revision COMMIT",
+        ) from None
+    return repo_folder(hub_cache, repo_id).joinpath("refs", *parts)

@@ -15,11 +15,11 @@ from provision.errors import NotFoundError, ProvisionError, TransferError, Usage
 from provision.events import Note, Reporter, silent
 from provision.fetch import growth
 from provision.fetch.choose import choose, command_of
-from provision.fetch.disk import free_bytes, require_space
+from provision.fetch.disk import free_bytes, require_place, require_space
 from provision.fetch.download import download
 from provision.fetch.fill import Means
 from provision.fetch.journal import Identity, replay
-from provision.fetch.layout import cache_home, local_home, repo_folder
+from provision.fetch.layout import cache_home, check_names, local_home, ref_file, repo_folder
 from provision.fetch.limit import RateLimit
 from provision.fetch.partial import read_boot_id
 from provision.fetch.pieces import piece_size_for
@@ -122,6 +122,9 @@ def _prepare(ref: RepoRef, wish: FetchWish, settings: Settings, reporter: Report
     listings = _listings(ref, wish, settings, reporter, asker)
     first = listings[0]
     chosen = choose(first.files, ref=ref, wish=wish)
+    check_names(chosen)
+    if wish.local_dir is None and first.source == "hf" and not first.offline:
+        _require_ref(first, ref, wish, settings)
     files = tuple(_planned(first, file, wish, settings, asker) for file in chosen)
     root = wish.local_dir or settings.hf_hub_cache
     plan = FetchPlan(
@@ -133,6 +136,18 @@ def _prepare(ref: RepoRef, wish: FetchWish, settings: Settings, reporter: Report
         free_bytes=free_bytes(root),
     )
     return _Prepared(plan=plan, listings=listings)
+
+
+def _require_ref(listing: Listing, ref: RepoRef, wish: FetchWish, settings: Settings) -> None:
+    """What the cache could not remember in the end is refused in the beginning, with the commit that does instead."""
+    try:
+        ref_file(settings.hf_hub_cache, listing.repo_id, listing.revision)
+    except UsageError as error:
+        pinned = replace(wish, revision=listing.commit)
+        error.hint = command_of(ref, pinned).of(
+            wish.quant or ref.quant or ref.file, *(x for name in wish.names for x in ("--file", name))
+        )
+        raise
 
 
 def _check(wish: FetchWish) -> None:
@@ -197,6 +212,8 @@ def _planned(listing: Listing, file: RepoFile, wish: FetchWish, settings: Settin
         home = local_home(wish.local_dir, file)
     else:
         home = cache_home(settings.hf_hub_cache, listing.repo_id, listing.commit, file)
+    require_place(home.final)
+    require_place(home.local_path)
     if home.final.exists() and home.final.stat().st_size == size_bytes:
         return PlannedFile(file=file, home=home, size_bytes=size_bytes, action="keep", missing_bytes=0)
     identity = Identity(digest=home.digest, size_bytes=size_bytes, piece_bytes=piece_size_for(size_bytes))

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from provision.errors import IntegrityError
-from provision.fetch.layout import cache_home, digest_of, link_text, local_home, ref_file, safe_parts
+from provision.errors import IntegrityError, UsageError
+from provision.fetch.layout import cache_home, check_names, digest_of, link_text, local_home, ref_file, safe_parts
 from provision.models.types import RepoFile
 
 SHA = "ab" * 32
@@ -72,10 +72,31 @@ def test_without_a_hash_there_is_no_promise_to_keep() -> None:
 def test_refs_are_kept_for_names_not_for_commits() -> None:
     assert ref_file(CACHE, "o/n", "refs/pr/3") == CACHE / "models--o--n/refs/refs/pr/3"
     assert ref_file(CACHE, "o/n", COMMIT) is None
-    with pytest.raises(IntegrityError):
+    with pytest.raises(UsageError):
         ref_file(CACHE, "o/n", "../../main")
 
 
 def test_a_hostile_commit_is_refused() -> None:
     with pytest.raises(IntegrityError):
         cache_home(CACHE, "o/n", "../../../etc", RepoFile(path="x", sha256=SHA))
+
+
+def test_a_deep_path_has_its_link() -> None:
+    path = "a/" * 70 + "m.gguf"
+    home = cache_home(CACHE, "org/name", COMMIT, RepoFile(path=path, size_bytes=1, sha256=SHA))
+    assert home.pointer is not None
+    assert link_text(home.pointer, home.final) == "../" * 72 + f"blobs/{SHA}"
+
+
+def test_a_file_below_a_file_is_refused() -> None:
+    check_names([RepoFile(path="a/b"), RepoFile(path="a/c"), RepoFile(path="ab")])
+    with pytest.raises(IntegrityError, match="'a/b/c' below 'a/b'") as caught:
+        check_names([RepoFile(path="a/b"), RepoFile(path="a/b/c")])
+    assert caught.value.code == "unsafe-name"
+
+
+@pytest.mark.parametrize("revision", ["aux", "v1.", "feature/nul"])
+def test_a_revision_that_no_shared_cache_can_hold_is_named_as_one(revision: str) -> None:
+    with pytest.raises(UsageError, match=revision) as caught:
+        ref_file(CACHE, "org/name", revision)
+    assert caught.value.code == "bad-revision"
