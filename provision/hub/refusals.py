@@ -6,6 +6,7 @@ from provision.errors import AccessError, NotFoundError, ProvisionError, Transfe
 from provision.hub.http import Answer
 from provision.hub.origins import origin_of
 from provision.hub.tokens import token_for, withheld_hint
+from provision.models.commands import FetchCommand
 from provision.settings import OFFICIAL_ENDPOINT, Settings
 
 # The page where terms are accepted is the Hub's, whichever mirror said no.
@@ -24,7 +25,7 @@ def refusal(answer: Answer, *, repo_id: str, settings: Settings, revision: str =
         return AccessError(
             f"{repo_id} is gated: its terms must be accepted{whom} at {page}",
             code="gated-repo",
-            hint=withheld or f"export HF_TOKEN=hf_...  (made at {_SETTINGS_PAGE})",
+            hint=withheld or f"export HF_TOKEN=hf_...  # made at {_SETTINGS_PAGE}",
         )
     if code == "RevisionNotFound":
         return NotFoundError(
@@ -34,7 +35,7 @@ def refusal(answer: Answer, *, repo_id: str, settings: Settings, revision: str =
         return NotFoundError(
             f"{repo_id} has no file {path!r} at {revision or 'main'}",
             code="file-not-found",
-            hint=f"provision fetch {repo_id} --dry-run --include '*'",
+            hint=FetchCommand(repo_id=repo_id, revision=None if revision == "main" else revision or None).everything(),
         )
     if code == "RepoNotFound" or (answer.status == 404 and not code):
         private = "" if sent else ", or it is private and needs HF_TOKEN"
@@ -44,7 +45,7 @@ def refusal(answer: Answer, *, repo_id: str, settings: Settings, revision: str =
             hint=withheld or f"check the name at {page}",
         )
     if answer.status in (401, 403):
-        return _denied(answer, repo_id, sent=sent, hint=withheld or f"look at {page}")
+        return _denied(answer, repo_id, sent=sent, hint=withheld or _entry(page, sent=sent))
     if answer.status == 404:
         return NotFoundError(
             f"{origin} does not have {path or repo_id}", code="file-not-found", hint=f"check the name at {page}"
@@ -62,6 +63,10 @@ def refusal(answer: Answer, *, repo_id: str, settings: Settings, revision: str =
     )
 
 
+def _entry(page: str, *, sent: bool) -> str:
+    return f"look at {page}" if sent else f"export HF_TOKEN=hf_...  # if {page} exists; made at {_SETTINGS_PAGE}"
+
+
 def _denied(answer: Answer, repo_id: str, *, sent: bool, hint: str) -> AccessError:
     said = _plain(answer.headers.get("x-error-message", ""))
     origin = origin_of(answer.url)
@@ -69,10 +74,18 @@ def _denied(answer: Answer, repo_id: str, *, sent: bool, hint: str) -> AccessErr
         return AccessError(
             f"{origin} does not know this token" + (f": {said}" if said else ""),
             code="bad-token",
-            hint=f"make a new one at {_SETTINGS_PAGE}, then: export HF_TOKEN=hf_...",
+            hint=f"export HF_TOKEN=hf_...  # a new one, made at {_SETTINGS_PAGE}",
         )
     if "disabled" in said.lower():
         return AccessError(f"{repo_id} has been disabled at {origin}", code="repo-disabled", hint=hint)
+    if answer.status == 401:
+        # What the Hub says to anybody without a token of what is private and of what is not there alike.
+        return AccessError(
+            f"{origin} answers 401 for {repo_id}: no such repository, or it is private or gated"
+            + (f" ({said})" if said else ""),
+            code="access-denied",
+            hint=hint,
+        )
     return AccessError(f"{origin} denies access to {repo_id}" + (f": {said}" if said else ""), code="access-denied", hint=hint)
 
 

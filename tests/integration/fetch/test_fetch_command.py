@@ -62,10 +62,12 @@ def test_auto_takes_what_fit_would_choose(hub: RunningHub, tmp_path: Path) -> No
         ["--connections", "65"],
         ["--limit-rate", "fast"],
         ["--limit-rate", "10"],
+        ["--limit-rate", "9" * 400],
+        ["--quant", "Q4_K_M"],
         ["--source", "torrent"],
         ["--progress", "loud"],
     ],
-    ids=" ".join,
+    ids=lambda words: " ".join(words)[:30],
 )
 def test_wrong_options_are_exit_2(
     tmp_path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -73,7 +75,10 @@ def test_wrong_options_are_exit_2(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     assert main(["fetch", "org/m-GGUF:Q8_0", "--json", *words]) == 2
-    assert json.loads(capsys.readouterr().out)["errors"][0]["hint"]
+    hint = json.loads(capsys.readouterr().out)["errors"][0]["hint"]
+    assert hint
+    if words[0] == "--limit-rate":
+        assert "--limit-rate 10M" in hint
 
 
 def test_people_read_what_happened(hub: RunningHub, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from provision.errors import AccessError, NotFoundError, ProvisionError, TransferError
+from provision.errors import AccessError, ExitCode, NotFoundError, ProvisionError, TransferError
 from provision.hub.http import Answer, bad_endpoint, unreachable
 from provision.hub.proxies import Proxy
 from provision.hub.refusals import refusal
@@ -79,3 +79,18 @@ def test_a_dead_proxy_is_named_without_its_password() -> None:
     assert "through the proxy http://127.0.0.1:7890: refused" in error.message
     assert "secret" not in error.message + error.hint
     assert "sig" not in error.message
+
+
+@pytest.mark.parametrize("message", ["", "Invalid username or password."])
+def test_a_401_that_does_not_say_why_names_both_reasons(tmp_path: Path, message: str) -> None:
+    error = refused(tmp_path, 401, message=message)
+    assert error.exit_code == ExitCode.ACCESS
+    assert "no such repository, or it is private or gated" in error.message
+    assert message in error.message
+    assert error.hint.startswith("export HF_TOKEN=")
+    assert "https://huggingface.co/org/m" in error.hint
+
+
+def test_a_missing_file_is_looked_for_in_the_revision_that_was_asked(tmp_path: Path) -> None:
+    error = refused(tmp_path, 404, "EntryNotFound")
+    assert error.hint == "provision fetch org/m --include '*' --dry-run --revision v1"
