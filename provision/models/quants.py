@@ -74,7 +74,7 @@ def select(
     repo = command or FetchCommand(repo_id=repo_id or "ORG/REPO")
     if not models:
         raise NotFoundError(
-            f"{repo_id or 'the repository'} holds no GGUF model",
+            f"{repo.repo_id} holds no GGUF model",
             code="no-model",
             hint="look for a repository whose name ends in -GGUF",
         )

@@ -170,7 +170,7 @@ def test_without_a_quant_only_a_lone_model_is_taken() -> None:
 
 
 def test_no_model_at_all() -> None:
-    with pytest.raises(NotFoundError) as caught:
+    with pytest.raises(NotFoundError, match="o/r holds no GGUF model") as caught:
         pick("Q4_K_M", "README.md", "mmproj-F16.gguf", "model.safetensors")
     assert caught.value.code == "no-model"
 
