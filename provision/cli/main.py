@@ -85,6 +85,10 @@ def main(argv: Sequence[str]) -> int:
 
 def run() -> None:
     """Console-script entry."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        # Closed by whoever started us (`>&-`): then nobody listens, and no file of ours may get that number either.
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - for as long as we live
     for stream in (sys.stdout, sys.stderr):
         # A Latin-1 or C locale must not turn a check mark or a Chinese answer into a crash.
         if hasattr(stream, "reconfigure"):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +16,7 @@ from provision.cli.main import main
 from provision.errors import NotFoundError
 from provision.smoke.demo import demo_model_path
 from provision.units import MIB
-from tests.support.commands import provision
+from tests.support.commands import private_environ, provision
 from tests.support.hub import RunningHub, repo, start_hub
 
 pytestmark = pytest.mark.integration
@@ -87,3 +90,12 @@ def test_people_read_what_happened(hub: RunningHub, tmp_path: Path) -> None:
     assert "every file verified" in " ".join(ran.stdout.split())
     events = provision("fetch", "org/m-GGUF:Q4_K_M", "--progress", "json", home=tmp_path, HF_ENDPOINT=hub.url)
     assert '"event": "ProgressEnded"' in events.stderr
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_nobody_listening(hub: RunningHub, tmp_path: Path, closed: str) -> None:
+    words = shlex.join([sys.executable, "-m", "provision", "fetch", "org/m-GGUF:Q8_0"])
+    ran = subprocess.run(f"{words} {closed}", shell=True, env=private_environ(tmp_path, HF_ENDPOINT=hub.url), check=False)
+    assert ran.returncode == 0
+    (blob,) = tmp_path.rglob("blobs/*")
+    assert blob.read_bytes() == MODEL
