@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from provision.fetch.types import FetchWish
     from provision.models.types import RepoRef
 
+# Planning hashes nothing, so `keep` is said only of what was verified before.
+_PLANNED = {
+    "keep": "verified before and unchanged",
+    "check": "here in the right size; its hash will be checked",
+    "repair": "damaged; at most {} to fetch",
+}
 _MARKS = {"downloaded": "✓", "resumed": "✓", "kept": "=", "repaired": "✓"}
 
 
@@ -128,8 +134,8 @@ def _render(console: Console, data: Mapping[str, Any]) -> None:
 
 def _render_plan(console: Console, data: Mapping[str, Any]) -> None:
     for file in data["files"]:
-        missing = "" if file["action"] == "keep" else f", {format_bytes(file['missing_bytes'])} to fetch"
-        console.print(f"{file['action']:<9} {file['path']}  {format_bytes(file['size_bytes'])}{missing}", markup=False)
+        missing = _PLANNED.get(file["action"], "{} to fetch").format(format_bytes(file["missing_bytes"]))
+        console.print(f"{file['action']:<9} {file['path']}  {format_bytes(file['size_bytes'])}, {missing}", markup=False)
         console.print(f"          {file['local_path']}", markup=False, soft_wrap=True)
     free = f"; {format_bytes(data['free_bytes'])} free" if data["free_bytes"] is not None else ""
     console.print(f"{data['repo_id']} at {data['commit'][:12]} from {', '.join(data['sources'])}", markup=False)

@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 from provision.errors import NotFoundError, ProvisionError, TransferError, UsageError
 from provision.events import Note, Reporter, silent
 from provision.fetch import growth
+from provision.fetch.adopt import DAMAGED
+from provision.fetch.at_rest import keep, look
 from provision.fetch.choose import choose
 from provision.fetch.disk import disk_errors, free_bytes, require_space
 from provision.fetch.download import download
@@ -27,7 +29,16 @@ from provision.fetch.placed import note_placed
 from provision.fetch.several import fetch_all, one_at_a_time
 from provision.fetch.sources import Offer
 from provision.fetch.store import Attested, write_text
-from provision.fetch.types import MAX_CONNECTIONS, FetchedFile, FetchPlan, FetchResult, FetchWish, PlannedFile
+from provision.fetch.types import (
+    MAX_CONNECTIONS,
+    FetchedFile,
+    FetchPlan,
+    FetchResult,
+    FetchWish,
+    FileHome,
+    PlanAction,
+    PlannedFile,
+)
 from provision.fetch.wire import Dialer, origin_of
 from provision.hub.http import Asker
 from provision.hub.listing import list_repo
@@ -66,15 +77,19 @@ def fetch(ref: RepoRef, wish: FetchWish, *, settings: Settings, reporter: Report
         prepared = _prepare(ref, wish, settings, reporter, asker)
         plan = prepared.plan
         offline = wish.offline or settings.offline
-        if offline and plan.missing_bytes:
-            gone = [file.file.path for file in plan.files if file.missing_bytes]
-            raise NotFoundError(
-                f"offline, and not in the cache: {', '.join(gone)}",
-                code="not-cached",
-                hint=f"provision fetch {ref.repo_id} with a network",
-            )
-        require_space(wish.local_dir or settings.hf_hub_cache, plan.missing_bytes)
-        done = _download_all(prepared, wish, settings, reporter, asker)
+        if offline:
+            absent = [file.file.path for file in plan.files if file.action in ("download", "resume")]
+            if absent:
+                raise NotFoundError(
+                    f"offline, and not in the cache: {', '.join(absent)}",
+                    code="not-cached",
+                    hint=_online(ref, wish, absent, settings),
+                )
+        else:
+            # A repair happens in the place the file has; when that is not enough, download() says so.
+            needed = sum(file.missing_bytes for file in plan.files if file.action != "repair")
+            require_space(wish.local_dir or settings.hf_hub_cache, needed)
+        done = _download_all(ref, prepared, wish, settings, reporter, asker)
     if wish.local_dir is None and not offline:
         _write_refs(plan, settings)
         _write_tree(prepared.listings[0], settings)
@@ -88,7 +103,7 @@ def fetch(ref: RepoRef, wish: FetchWish, *, settings: Settings, reporter: Report
 
 
 def _download_all(
-    prepared: _Prepared, wish: FetchWish, settings: Settings, reporter: Reporter, asker: Asker
+    ref: RepoRef, prepared: _Prepared, wish: FetchWish, settings: Settings, reporter: Reporter, asker: Asker
 ) -> tuple[FetchedFile, ...]:
     means = Means(
         dialer=Dialer(settings.environ),
@@ -101,6 +116,8 @@ def _download_all(
     )
 
     def fetch_one(planned: PlannedFile) -> FetchedFile:
+        if wish.offline or settings.offline:
+            return keep(planned, means, online=_online(ref, wish, [planned.file.path], settings))
         offers = _offers(planned.file, prepared.listings, settings, asker)
         trusted = [offer for offer in offers if offer.origin not in means.distrusted]
         fetched = download(planned, trusted or offers, means)
@@ -195,14 +212,34 @@ def _planned(listing: Listing, file: RepoFile, wish: FetchWish, settings: Settin
         home = local_home(wish.local_dir, file)
     else:
         home = cache_home(settings.hf_hub_cache, listing.repo_id, listing.commit, file)
-    if home.final.exists() and home.final.stat().st_size == size_bytes:
-        return PlannedFile(file=file, home=home, size_bytes=size_bytes, action="keep", missing_bytes=0)
+    found = look(home)
+    action, missing = _action(home, found[0] if found else None, size_bytes, settings)
+    return PlannedFile(file=file, home=home, size_bytes=size_bytes, action=action, missing_bytes=missing)
+
+
+def _action(home: FileHome, here_bytes: int | None, size_bytes: int, settings: Settings) -> tuple[PlanAction, int]:
+    """What to do with a file of which so many bytes have the final name, and the most that has to be fetched for it."""
+    if here_bytes == size_bytes:
+        # Planning hashes nothing.
+        known = Attested(settings.provision_home / "verified").knows(home.final, home.digest)
+        return "keep" if known else "check", 0
+    if here_bytes is not None:
+        return "repair", size_bytes
     identity = Identity(digest=home.digest, size_bytes=size_bytes, piece_bytes=piece_size_for(size_bytes))
     here = _pieces_here(home.journal, home.partial, identity)
-    missing = max(0, size_bytes - here * identity.piece_bytes)
-    return PlannedFile(
-        file=file, home=home, size_bytes=size_bytes, action="resume" if here else "download", missing_bytes=missing
-    )
+    doubted = sum(DAMAGED in sources for sources in here)
+    missing = max(0, size_bytes - (len(here) - doubted) * identity.piece_bytes)
+    return "repair" if doubted else "resume" if here else "download", missing
+
+
+def _online(ref: RepoRef, wish: FetchWish, names: Sequence[str], settings: Settings) -> str:
+    """The command that fetches these files with a network."""
+    revision = wish.revision or ref.revision
+    words = ["provision", "fetch", f"{ref.repo_id}@{revision}" if revision else ref.repo_id]
+    words += [word for name in names for word in ("--file", name)]
+    words += ["--local-dir", str(wish.local_dir)] if wish.local_dir is not None else []
+    # What is set in the environment must not keep the command from working.
+    return ("HF_HUB_OFFLINE=0 " if settings.offline else "") + shlex.join(words)
 
 
 def _lacks_its_hash(file: RepoFile) -> bool:
@@ -210,12 +247,13 @@ def _lacks_its_hash(file: RepoFile) -> bool:
     return file.sha256 is None and (file.path.lower().endswith(".gguf") or (file.size_bytes or 0) > _LARGEST_IN_GIT_BYTES)
 
 
-def _pieces_here(journal: Path, partial: Path, identity: Identity) -> int:
+def _pieces_here(journal: Path, partial: Path, identity: Identity) -> list[frozenset[str]]:
+    """The sources of each piece that is here."""
     try:
         known = replay(journal.read_bytes(), identity, boot_id=read_boot_id()) if partial.exists() else None
     except OSError:
-        return 0
-    return len(known.sources_of) if known else 0
+        return []
+    return list(known.sources_of.values()) if known else []
 
 
 def _offers(file: RepoFile, listings: Sequence[Listing], settings: Settings, asker: Asker) -> list[Offer]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from provision.models.types import RepoFile
 
 Action = Literal["downloaded", "resumed", "kept", "repaired"]
+PlanAction = Literal["download", "resume", "repair", "check", "keep"]
 
 MAX_CONNECTIONS = 64
 
@@ -59,12 +60,16 @@ class FileHome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedFile:
-    """One file of the plan. `missing_bytes` is what still has to come over the network."""
+    """One file of the plan. `missing_bytes` is the most that still has to come over the network.
+
+    `keep` is said of a file that was verified and is unchanged. `check`: one of the right size is here, and its hash will be
+    looked at. `repair`: what is here is known to be wrong.
+    """
 
     file: RepoFile
     home: FileHome
     size_bytes: int
-    action: Literal["download", "resume", "keep"]
+    action: PlanAction
     missing_bytes: int
 
     @property
