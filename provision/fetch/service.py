@@ -11,7 +11,7 @@ from functools import partial as bind
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from provision.errors import NotFoundError, ProvisionError, TransferError, UsageError
+from provision.errors import MachineError, NotFoundError, ProvisionError, TransferError, UsageError
 from provision.events import Note, Reporter, silent
 from provision.fetch import growth
 from provision.fetch.adopt import DAMAGED
@@ -91,7 +91,13 @@ def fetch(ref: RepoRef, wish: FetchWish, *, settings: Settings, reporter: Report
             require_space(wish.local_dir or settings.hf_hub_cache, needed)
         done = _download_all(ref, prepared, wish, settings, reporter, asker)
     if wish.local_dir is None and not offline:
-        _write_refs(plan, settings)
+        try:
+            _write_refs(plan, settings)
+        except MachineError as error:
+            # Where nobody may write, what is there still serves; only its name is not remembered for offline use.
+            if any(file.action != "kept" for file in done):
+                raise
+            reporter(Note(level="info", message=f"{plan.revision} is not remembered for offline use: {error.message}"))
         _write_tree(prepared.listings[0], settings)
     return FetchResult(
         repo_id=plan.repo_id,
