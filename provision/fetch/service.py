@@ -23,6 +23,7 @@ from provision.fetch.fill import Means
 from provision.fetch.journal import Identity, replay
 from provision.fetch.layout import cache_home, local_home, ref_file, repo_folder
 from provision.fetch.limit import RateLimit
+from provision.fetch.origins import Origin, remember_origin
 from provision.fetch.partial import read_boot_id
 from provision.fetch.pieces import piece_size_for
 from provision.fetch.placed import note_placed
@@ -129,6 +130,18 @@ def _download_all(
         fetched = download(planned, trusted or offers, means)
         if wish.local_dir is None and fetched.sha256 is not None and fetched.action != "kept":
             note_placed(settings, sha256=fetched.sha256, path=planned.home.final)
+        if wish.local_dir is not None:
+            first = prepared.listings[0]
+            remember_origin(
+                Origin(
+                    folder=wish.local_dir,
+                    repo_id=first.repo_id,
+                    revision=first.revision,
+                    commit=first.commit,
+                    source=first.source,
+                    file=planned.file,
+                )
+            )
         return fetched
 
     return fetch_all(prepared.plan.files, fetch_one, together=wish.connections or growth.FIRST, cancel=means.cancel)
