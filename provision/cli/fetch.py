@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _PLANNED = {
     "keep": "verified before and unchanged",
     "check": "here in the right size; its hash will be checked",
+    "copy": "in the shared cache; will be copied from there",
     "repair": "damaged; at most {} to fetch",
 }
 _MARKS = {"downloaded": "✓", "resumed": "✓", "kept": "=", "repaired": "✓"}
@@ -76,7 +77,7 @@ def fetch_command(
         sources=tuple(source or ()),
         connections=connections,
         limit_bytes_per_s=_rate(limit_rate),
-        local_dir=local_dir.absolute() if local_dir is not None else None,
+        local_dir=_folder(local_dir),
         offline=offline,
     )
     if "auto" in (quant, ref.quant):
@@ -86,6 +87,16 @@ def fetch_command(
         return Spoken(result=Result(command="fetch", data=plan.to_data()), render=_render_plan)
     done = fetch(ref, wish, settings=session.settings, reporter=session.reporter)
     return Spoken(result=Result(command="fetch", data=done.to_data()), render=_render)
+
+
+def _folder(path: Path | None) -> Path | None:
+    """A `~` in quotes, or after `=`, reaches us as it is; it means the same as everywhere."""
+    try:
+        return path.expanduser().absolute() if path is not None else None
+    except RuntimeError as error:
+        from provision.errors import UsageError
+
+        raise UsageError(f"--local-dir {path}: {error}", code="bad-option", hint="for example: --local-dir ~/models") from error
 
 
 def _rate(text: str | None) -> int | None:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import os
 import shlex
+from pathlib import Path
 
 from provision.errors import IntegrityError, MachineError, NotFoundError
 from provision.events import Progress, ProgressEnded
 from provision.fetch.disk import disk_errors
 from provision.fetch.fill import Means
 from provision.fetch.follower import hash_file
-from provision.fetch.store import point
+from provision.fetch.store import locked, point
+from provision.fetch.twin import copy_twin
 from provision.fetch.types import Action, FetchedFile, FileHome, PlannedFile
 
 _REPORT_EVERY_BYTES = 64 << 20
@@ -69,13 +71,14 @@ def keep(planned: PlannedFile, means: Means, *, online: str) -> FetchedFile:
     Raises NotFoundError (`not-cached`) or IntegrityError (`file-damaged`); `online` is the command that helps.
     """
     if look(planned.home) is None:
+        if planned.twin is not None:
+            with locked(planned.home.lock, what=planned.file.path, reporter=means.reporter):
+                if copy_twin(planned, means):
+                    return as_fetched(planned, "kept", {}, 0)
+            raise _damaged(planned, planned.twin, online)
         raise NotFoundError(f"offline, and not here: {planned.file.path}", code="not-cached", hint=online)
     if not is_right(planned, means):
-        raise IntegrityError(
-            f"offline, and {planned.file.path} is damaged: {planned.home.final} does not have the hash {planned.digest}",
-            code="file-damaged",
-            hint=online,
-        )
+        raise _damaged(planned, planned.home.final, online)
     return kept(planned)
 
 
@@ -95,6 +98,14 @@ def as_fetched(planned: PlannedFile, action: Action, sources: dict[str, int], tr
         action=action,
         transferred_bytes=transferred,
         sources=sources,
+    )
+
+
+def _damaged(planned: PlannedFile, path: Path, online: str) -> IntegrityError:
+    return IntegrityError(
+        f"offline, and {planned.file.path} is damaged: {path} does not have the hash {planned.digest}",
+        code="file-damaged",
+        hint=online,
     )
 
 

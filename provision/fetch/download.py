@@ -14,6 +14,7 @@ from provision.fetch.partial import PartialFile, read_boot_id
 from provision.fetch.pieces import piece_size_for
 from provision.fetch.sources import Offer, Source
 from provision.fetch.store import lock_now, locked, point
+from provision.fetch.twin import copy_twin
 from provision.fetch.types import Action, FetchedFile, FileHome, PlannedFile
 
 
@@ -35,6 +36,8 @@ def download(planned: PlannedFile, offers: list[Offer], means: Means) -> Fetched
         )
         if damaged:
             _set_aside(planned, identity, means)
+        if copy_twin(planned, means):
+            return as_fetched(planned, "repaired" if damaged else "kept", {}, 0)
         partial = PartialFile(home.partial, home.journal, identity, boot_id=read_boot_id())
         try:
             resumed = bool(partial.sources_of)

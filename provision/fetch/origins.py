@@ -12,10 +12,12 @@ from pathlib import Path
 from provision.errors import IntegrityError
 from provision.fetch.layout import checked_commit, digest_of, safe_parts
 from provision.fetch.store import write_text
-from provision.hub.types import Source
-from provision.models.types import RepoFile
+from provision.hub.types import Listing, Source
+from provision.models.types import RepoFile, RepoRef
 
 _PLACE = Path(".cache", "provision", "origins")
+_DEFAULTS = ("main", "master")
+"""What the Hub and ModelScope call the revision that nobody named."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,29 @@ def origin_of(path: Path) -> Origin | None:
             if origin.local_path == path:
                 return origin
     return None
+
+
+def remembered_listing(folder: Path, ref: RepoRef, *, endpoint: str, prefer: str | None) -> Listing | None:
+    """The files of `ref` that are in `folder`, of one commit: `prefer`, else the one fetched last. None when there are none."""
+    revisions = (ref.revision,) if ref.revision else _DEFAULTS
+    by_commit: dict[str, list[tuple[float, Origin]]] = {}
+    for origin in origins_in(folder):
+        if origin.repo_id == ref.repo_id and (origin.revision in revisions or origin.commit in revisions):
+            with contextlib.suppress(OSError):
+                by_commit.setdefault(origin.commit, []).append((origin.local_path.stat().st_mtime, origin))
+    if not by_commit:
+        return None
+    commit = prefer if prefer in by_commit else max(by_commit, key=lambda one: max(at for at, _ in by_commit[one]))
+    found = [origin for _, origin in by_commit[commit]]
+    return Listing(
+        repo_id=ref.repo_id,
+        revision=found[0].revision,
+        commit=commit,
+        files=tuple(origin.file for origin in found),
+        endpoint=endpoint,
+        source=found[0].source,
+        offline=True,
+    )
 
 
 def _read(folder: Path, record: Path) -> Origin | None:

@@ -23,7 +23,7 @@ from provision.fetch.fill import Means
 from provision.fetch.journal import Identity, replay
 from provision.fetch.layout import cache_home, local_home, ref_file, repo_folder
 from provision.fetch.limit import RateLimit
-from provision.fetch.origins import Origin, remember_origin
+from provision.fetch.origins import Origin, remember_origin, remembered_listing
 from provision.fetch.partial import read_boot_id
 from provision.fetch.pieces import piece_size_for
 from provision.fetch.placed import note_placed
@@ -187,6 +187,8 @@ def _check(wish: FetchWish) -> None:
 
 def _listings(ref: RepoRef, wish: FetchWish, settings: Settings, reporter: Reporter, asker: Asker) -> tuple[Listing, ...]:
     """The first that answers pins commit and hashes. Further ones only say where the same bytes also are; they may fail."""
+    if settings.offline and wish.local_dir is not None:
+        return (_offline_listing(ref, wish.local_dir, settings),)
     wanted: list[tuple[Kind, str | None]] = []
     for name in wish.sources or ("hf",):
         source: Kind = "modelscope" if name == "modelscope" else "hf"
@@ -217,6 +219,21 @@ def _listings(ref: RepoRef, wish: FetchWish, settings: Settings, reporter: Repor
     return tuple(listings)
 
 
+def _offline_listing(ref: RepoRef, folder: Path, settings: Settings) -> Listing:
+    """What a plain folder remembers of itself, and what the cache has of the same commit."""
+    try:
+        cached = list_repo(ref, settings=settings)
+    except NotFoundError:
+        cached = None
+    here = remembered_listing(folder, ref, endpoint=settings.endpoint, prefer=cached.commit if cached else None)
+    if here is None:
+        return cached or list_repo(ref, settings=settings)
+    if cached is None or cached.commit != here.commit:
+        return here
+    known = {file.path for file in here.files}
+    return replace(here, files=(*here.files, *(file for file in cached.files if file.path not in known)))
+
+
 def _planned(listing: Listing, file: RepoFile, wish: FetchWish, settings: Settings, asker: Asker) -> PlannedFile:
     if not listing.offline and (file.size_bytes is None or _lacks_its_hash(file)):
         resolved = resolve(listing, file, settings=settings, asker=asker)
@@ -233,7 +250,18 @@ def _planned(listing: Listing, file: RepoFile, wish: FetchWish, settings: Settin
         home = cache_home(settings.hf_hub_cache, listing.repo_id, listing.commit, file)
     found = look(home)
     action, missing = _action(home, found[0] if found else None, size_bytes, settings)
-    return PlannedFile(file=file, home=home, size_bytes=size_bytes, action=action, missing_bytes=missing)
+    twin = _twin(settings, listing.repo_id, home, size_bytes) if wish.local_dir is not None else None
+    if twin is not None and action not in ("keep", "check"):
+        action, missing = "copy", 0
+    return PlannedFile(file=file, home=home, size_bytes=size_bytes, action=action, missing_bytes=missing, twin=twin)
+
+
+def _twin(settings: Settings, repo_id: str, home: FileHome, size_bytes: int) -> Path | None:
+    blob = repo_folder(settings.hf_hub_cache, repo_id) / "blobs" / home.digest
+    with contextlib.suppress(OSError):
+        if blob.is_file() and blob.stat().st_size == size_bytes:
+            return blob
+    return None
 
 
 def _action(home: FileHome, here_bytes: int | None, size_bytes: int, settings: Settings) -> tuple[PlanAction, int]:
