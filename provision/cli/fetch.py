@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # Planning hashes nothing, so `keep` is said only of what was verified before.
 _PLANNED = {
     "keep": "verified before and unchanged",
-    "check": "here in the right size; its hash will be checked",
+    "check": "right size, hash not checked yet",
     "copy": "in the shared cache; will be copied from there",
     "repair": "damaged; at most {} to fetch",
 }
