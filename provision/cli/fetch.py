@@ -23,7 +23,7 @@ _PLANNED = {
     "keep": "verified before and unchanged",
     "check": "right size, hash not checked yet",
     "copy": "in the shared cache; will be copied from there",
-    "repair": "damaged; at most {} to fetch",
+    "repair": "not what it should be; at most {} to fetch",
 }
 _MARKS = {"downloaded": "✓", "resumed": "✓", "kept": "=", "repaired": "✓"}
 

@@ -90,6 +90,8 @@ def verify_local(path: Path, *, settings: Settings, reporter: Reporter = silent)
     promise = in_cache(path) or _remembered(path, settings)
     if promise is not None and promise.digest is not None:
         return check_file(path.name, path, digest=promise.digest, reporter=reporter, promise=promise)
+    if promise is not None and promise.repo_id is not None and os.path.lexists(path):
+        return _unknown(promise)
     if not os.path.lexists(path):
         raise NotFoundError(f"no such file: {path}", code="no-such-file", hint=f"ls {shlex.quote(str(path.parent))}")
     raise NotFoundError(

@@ -144,7 +144,8 @@ def test_a_copy_that_nobody_described_is_unknown_not_fine(hub: RunningHub, home:
         assert ran.exit_code == 5
         assert {file["status"] for file in ran.data["files"]} == {"unknown"}
         assert ran.envelope["errors"][0]["code"] == "file-unknown"
-    assert verify(home, snapshot(hub, home) / Q8).exit_code == 5
+    alone = verify(home, snapshot(hub, home) / Q8)
+    assert (alone.exit_code, alone.envelope["errors"][0]["hint"]) == (5, ran.envelope["errors"][0]["hint"])
     shown = provision("verify", home=home).stdout
     assert "unknown: 2 files without a promise" in shown
     assert " ok" not in shown
