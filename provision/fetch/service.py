@@ -188,7 +188,7 @@ def _check(wish: FetchWish) -> None:
 def _listings(ref: RepoRef, wish: FetchWish, settings: Settings, reporter: Reporter, asker: Asker) -> tuple[Listing, ...]:
     """The first that answers pins commit and hashes. Further ones only say where the same bytes also are; they may fail."""
     if settings.offline and wish.local_dir is not None:
-        return (_offline_listing(ref, wish.local_dir, settings),)
+        return (_offline_listing(ref, wish.local_dir, wish, settings),)
     wanted: list[tuple[Kind, str | None]] = []
     for name in wish.sources or ("hf",):
         source: Kind = "modelscope" if name == "modelscope" else "hf"
@@ -219,17 +219,20 @@ def _listings(ref: RepoRef, wish: FetchWish, settings: Settings, reporter: Repor
     return tuple(listings)
 
 
-def _offline_listing(ref: RepoRef, folder: Path, settings: Settings) -> Listing:
+def _offline_listing(ref: RepoRef, folder: Path, wish: FetchWish, settings: Settings) -> Listing:
     """What a plain folder remembers of itself, and what the cache has of the same commit."""
+    source: Kind = "modelscope" if wish.sources[:1] == ("modelscope",) else "hf"
+    remembered = bind(remembered_listing, folder, ref, endpoint=settings.endpoint)
     try:
-        cached = list_repo(ref, settings=settings)
+        cached = list_repo(ref, settings=settings, source=source)
     except NotFoundError:
-        cached = None
-    here = remembered_listing(folder, ref, endpoint=settings.endpoint, prefer=cached.commit if cached else None)
-    if here is None:
-        return cached or list_repo(ref, settings=settings)
-    if cached is None or cached.commit != here.commit:
+        here = remembered(prefer=None)
+        if here is None:
+            raise
         return here
+    here = remembered(prefer=cached.commit)
+    if here is None or here.commit != cached.commit:
+        return here or cached
     known = {file.path for file in here.files}
     return replace(here, files=(*here.files, *(file for file in cached.files if file.path not in known)))
 
@@ -268,8 +271,8 @@ def _action(home: FileHome, here_bytes: int | None, size_bytes: int, settings: S
     """What to do with a file of which so many bytes have the final name, and the most that has to be fetched for it."""
     if here_bytes == size_bytes:
         # Planning hashes nothing.
-        known = Attested(settings.provision_home / "verified").knows(home.final, home.digest)
-        return "keep" if known else "check", 0
+        verified = Attested(settings.provision_home / "verified").knows(home.final, home.digest)
+        return "keep" if verified else "check", 0
     if here_bytes is not None:
         return "repair", size_bytes
     identity = Identity(digest=home.digest, size_bytes=size_bytes, piece_bytes=piece_size_for(size_bytes))
