@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from provision.fetch.types import FetchWish
     from provision.models.types import RepoRef
 
+# Planning hashes nothing, so `keep` is said only of what was verified before.
+_PLANNED = {
+    "keep": "verified before and unchanged",
+    "check": "right size, hash not checked yet",
+    "copy": "in the shared cache; will be copied from there",
+    "repair": "not what it should be; at most {} to fetch",
+}
 _MARKS = {"downloaded": "✓", "resumed": "✓", "kept": "=", "repaired": "✓"}
 
 
@@ -71,7 +78,7 @@ def fetch_command(
         sources=tuple(source or ()),
         connections=connections,
         limit_bytes_per_s=_rate(limit_rate),
-        local_dir=local_dir.absolute() if local_dir is not None else None,
+        local_dir=_folder(local_dir),
         offline=offline,
     )
     if asked_quant(ref, wish) == "auto":
@@ -81,6 +88,16 @@ def fetch_command(
         return Spoken(result=Result(command="fetch", data=plan.to_data()), render=_render_plan)
     done = fetch(ref, wish, settings=session.settings, reporter=session.reporter)
     return Spoken(result=Result(command="fetch", data=done.to_data()), render=_render)
+
+
+def _folder(path: Path | None) -> Path | None:
+    """A `~` in quotes, or after `=`, reaches us as it is; it means the same as everywhere."""
+    try:
+        return path.expanduser().absolute() if path is not None else None
+    except RuntimeError as error:
+        from provision.errors import UsageError
+
+        raise UsageError(f"--local-dir {path}: {error}", code="bad-option", hint="for example: --local-dir ~/models") from error
 
 
 def _rate(text: str | None) -> int | None:
@@ -129,8 +146,8 @@ def _render(console: Console, data: Mapping[str, Any]) -> None:
 
 def _render_plan(console: Console, data: Mapping[str, Any]) -> None:
     for file in data["files"]:
-        missing = "" if file["action"] == "keep" else f", {format_bytes(file['missing_bytes'])} to fetch"
-        console.print(f"{file['action']:<9} {file['path']}  {format_bytes(file['size_bytes'])}{missing}", markup=False)
+        missing = _PLANNED.get(file["action"], "{} to fetch").format(format_bytes(file["missing_bytes"]))
+        console.print(f"{file['action']:<9} {file['path']}  {format_bytes(file['size_bytes'])}, {missing}", markup=False)
         console.print(f"          {file['local_path']}", markup=False, soft_wrap=True)
     free = f"; {format_bytes(data['free_bytes'])} free" if data["free_bytes"] is not None else ""
     console.print(f"{data['repo_id']} at {data['commit'][:12]} from {', '.join(data['sources'])}", markup=False)

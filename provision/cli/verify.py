@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from provision.fetch.verify import CheckedFile
+
+
+_MARKS = {"ok": "✓", "unknown": "?"}
 
 
 def register(app: typer.Typer) -> None:
@@ -42,49 +46,64 @@ def verify_command(
         return Spoken(result=replace(spoken.result, command="verify"), render=spoken.render)
     session = open_session(json=json, progress=progress)
     checked = _check(target, session)
-    bad = [file for file in checked if file.status != "ok"]
+    bad = [file for file in checked if file.status not in ("ok", "unknown")]
+    unsaid = [file for file in checked if file.status == "unknown"]
     errors = [
-        ErrorItem(
-            code=f"file-{file.status}",
-            message=f"{file.path} is {file.status}: {file.local_path}",
-            hint=_replacing(target, file.path),
-        )
-        for file in bad
+        ErrorItem(code=f"file-{file.status}", message=_problem(file), hint=_replacing(target, file)) for file in [*bad, *unsaid]
     ]
     result = Result(
         command="verify",
         data={"files": [file.to_data() for file in checked]},
-        exit_code=ExitCode.INTEGRITY if bad else ExitCode.OK,
-        status="error" if bad else "ok",
+        exit_code=ExitCode.INTEGRITY if bad else ExitCode.NOT_FOUND if unsaid else ExitCode.OK,
+        status="error" if errors else "ok",
         errors=errors,
     )
     return Spoken(result=result, render=_render)
 
 
-def _replacing(target: str | None, path: str) -> str:
-    """The command that brings the right bytes back. In the whole cache a file's name begins with its repository."""
-    if target is None:
-        repo_id, _, name = path.partition(": ")
-        return shlex.join(["provision", "fetch", repo_id, "--file", name])
-    if Path(target).suffix == ".lock":
+def _problem(file: CheckedFile) -> str:
+    if file.status == "unknown":
+        return f"nothing says what {file.path} should contain, so it was not checked: {file.local_path}"
+    return f"{file.path} is {file.status}: {file.local_path}"
+
+
+def _replacing(target: str | None, file: CheckedFile) -> str:
+    """The command that brings the right bytes back: of this very file, in this very revision."""
+    promise = file.promise
+    if promise is None and target is not None and Path(target).suffix == ".lock":
         return shlex.join(["provision", "sync", target])
-    if Path(target).is_file():
-        return "fetch it again: the provision fetch that brought it replaces it"
-    return shlex.join(["provision", "fetch", target])
+    if promise is None or promise.repo_id is None:
+        folder = file.local_path.parent
+        return shlex.join(["provision", "fetch", "ORG/REPO", "--file", file.path, "--local-dir", str(folder)])
+    if "/" not in promise.repo_id:
+        # A repository of the Hub's first days, without an organization: the official client brought it.
+        revision = ["--revision", promise.revision] if promise.revision else []
+        return shlex.join(["hf", "download", promise.repo_id, promise.path, *revision, "--force-download"])
+    name = f"{promise.repo_id}@{promise.revision}" if promise.revision else promise.repo_id
+    words = ["provision", "fetch", name, "--file", promise.path]
+    words += ["--source", promise.source] if promise.source != "hf" else []
+    return shlex.join([*words, *(["--local-dir", str(promise.folder)] if promise.folder is not None else [])])
 
 
 def _check(target: str | None, session: Session) -> tuple[CheckedFile, ...]:
-    from provision.fetch.verify import verify_cache, verify_cached, verify_local
-    from provision.models.refs import parse_ref
+    from provision.fetch.verify import verify_cache, verify_cached, verify_folder, verify_local
+    from provision.models.refs import is_ref, parse_ref
 
     if target is None:
         return verify_cache(settings=session.settings, reporter=session.reporter)
     path = Path(target)
     if path.is_file() and path.suffix == ".lock":
         return _check_lock(path, session)
-    if path.is_file():
+    if not is_ref(target) and path.is_dir():
+        return verify_folder(path.absolute(), reporter=session.reporter)
+    if (os.path.lexists(path) and not path.is_dir()) or (_is_path(target) and not is_ref(target)):
         return (verify_local(path.absolute(), settings=session.settings, reporter=session.reporter),)
     return verify_cached(parse_ref(target), settings=session.settings, reporter=session.reporter)
+
+
+def _is_path(text: str) -> bool:
+    """Whether a person means a file by it, be it there or not."""
+    return "://" not in text and (text.startswith(("/", "./", "../", "~")) or Path(text).suffix in (".gguf", ".lock", ".tar"))
 
 
 def _check_lock(path: Path, session: Session) -> tuple[CheckedFile, ...]:
@@ -107,9 +126,20 @@ def _is_bundle(path: Path) -> bool:
 
 
 def _render(console: Console, data: Mapping[str, Any]) -> None:
-    for file in data["files"]:
-        mark = "✓" if file["status"] == "ok" else "✗"
+    files = data["files"]
+    names = [file["path"] for file in files]
+    for file in files:
+        mark = _MARKS.get(file["status"], "✗")
         size = format_bytes(file["size_bytes"]) if file["size_bytes"] is not None else "-"
-        console.print(f"{mark} {file['path']}  {size}  {file['status']}", markup=False)
-    good = sum(file["status"] == "ok" for file in data["files"])
-    console.print(f"{good} of {len(data['files'])} files are what they promise to be", markup=False)
+        # Only where one name stands for several contents.
+        at = f" at {file['revision'][:12]}" if file["revision"] and names.count(file["path"]) > 1 else ""
+        console.print(f"{mark} {file['path']}{at}  {size}  {file['status']}", markup=False)
+    unsaid = sum(file["status"] == "unknown" for file in files)
+    good = sum(file["status"] == "ok" for file in files)
+    if not files:
+        console.print("no model is in the cache, so nothing was checked", markup=False)
+    elif unsaid < len(files):
+        console.print(f"{good} of {len(files) - unsaid} files are what they promise to be", markup=False)
+    if unsaid:
+        count = f"{unsaid} file{'s' if unsaid != 1 else ''}"
+        console.print(f"unknown: {count} without a promise, not checked", markup=False)

@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
-from provision.events import Note, Progress, ProgressEnded
-from provision.fetch.disk import disk_errors, require_space
+import contextlib
+
+from provision.events import Note, ProgressEnded
+from provision.fetch.adopt import adopt
+from provision.fetch.at_rest import as_fetched, is_right, kept, look
+from provision.fetch.disk import require_space
 from provision.fetch.fill import Filling, Means
-from provision.fetch.follower import hash_file
 from provision.fetch.journal import Identity
 from provision.fetch.partial import PartialFile, read_boot_id
 from provision.fetch.pieces import piece_size_for
 from provision.fetch.sources import Offer, Source
-from provision.fetch.store import locked, point
-from provision.fetch.types import Action, FetchedFile, PlannedFile
-
-_REPORT_EVERY_BYTES = 64 << 20
+from provision.fetch.store import lock_now, locked, point
+from provision.fetch.twin import copy_twin
+from provision.fetch.types import Action, FetchedFile, FileHome, PlannedFile
 
 
 def download(planned: PlannedFile, offers: list[Offer], means: Means) -> FetchedFile:
     """Make `planned` be there, verified. Safe in several processes at once: the others wait and find it done."""
     home = planned.home
-    if means.attested.knows(home.final, planned.digest):
-        # Known and unchanged: no lock, so that a read-only cache serves everybody.
-        point(home)
-        return _fetched(planned, "kept", {}, 0)
+    seen = look(home)
+    if seen is not None and is_right(planned, means):
+        _clear_leftovers(home)
+        return kept(planned)
     with locked(home.lock, what=planned.file.path, reporter=means.reporter):
-        damaged = False
-        if home.final.exists():
-            if verified(planned, means):
-                point(home)
-                # Left behind when a process dies between naming the file and dropping its journal.
-                home.partial.unlink(missing_ok=True)
-                home.journal.unlink(missing_ok=True)
-                return _fetched(planned, "kept", {}, 0)
-            damaged = True
-            _put_aside(planned, means)
+        now = look(home)
+        # Whoever held the lock may have brought it meanwhile.
+        if now is not None and now != seen and is_right(planned, means):
+            return kept(planned)
+        damaged = now is not None
         identity = Identity(
             digest=planned.digest, size_bytes=planned.size_bytes, piece_bytes=piece_size_for(planned.size_bytes)
         )
+        if damaged:
+            _set_aside(planned, identity, means)
+        if copy_twin(planned, means):
+            return as_fetched(planned, "repaired" if damaged else "kept", {}, 0)
         partial = PartialFile(home.partial, home.journal, identity, boot_id=read_boot_id())
         try:
             resumed = bool(partial.sources_of)
@@ -63,56 +64,29 @@ def download(planned: PlannedFile, offers: list[Offer], means: Means) -> Fetched
         point(home)
     action: Action = "repaired" if damaged or filling.mended else "resumed" if resumed else "downloaded"
     delivered = {source.origin: source.delivered_bytes for source in filling.sources if source.delivered_bytes}
-    return _fetched(planned, action, delivered, filling.transferred_bytes)
+    return as_fetched(planned, action, delivered, filling.transferred_bytes)
 
 
-def verified(planned: PlannedFile, means: Means) -> bool:
-    """Whether the file at its final name is right; hashes it."""
+def _clear_leftovers(home: FileHome) -> None:
+    """What stays behind when a process dies between naming the file and dropping its journal."""
+    if home.partial.exists() or home.journal.exists():
+        with lock_now(home.lock) as ours, contextlib.suppress(OSError):
+            if ours:
+                home.partial.unlink(missing_ok=True)
+                home.journal.unlink(missing_ok=True)
+
+
+def _set_aside(planned: PlannedFile, identity: Identity, means: Means) -> None:
+    """A damaged file must not keep the name that promises its hash, and must not be lost before the right one is here.
+
+    A plain folder's name promises nothing, and the file may be the user's: it stays until the right one replaces it.
+    """
     home = planned.home
-    if home.final.stat().st_size != planned.size_bytes:
-        return False
-    task, done = f"fetch:{planned.file.path}", 0
-
-    def advance(count: int) -> None:
-        nonlocal done
-        done += count
-        if done % _REPORT_EVERY_BYTES < count:
-            label, total = planned.file.path, planned.size_bytes
-            means.reporter(
-                Progress(task=task, label=label, done=done, total=total, unit="bytes", note="checking the file that is here")
-            )
-
-    with disk_errors(home.final):
-        actual = hash_file(home.final, planned.digest, on_bytes=advance)
-    means.reporter(ProgressEnded(task=task))
-    if actual == planned.digest:
-        means.attested.remember(home.final, planned.digest)
-    return actual == planned.digest
-
-
-def _put_aside(planned: PlannedFile, means: Means) -> None:
-    """A damaged file must not keep the name that promises its hash. Whoever has it open keeps what they have."""
-    means.attested.forget(planned.home.final, planned.digest)
-    if planned.home.pointer is None:
-        # A plain folder's name promises nothing, and the file may be the user's: it stays until the right one replaces it.
-        means.reporter(
-            Note(level="warning", message=f"{planned.home.final} differs from the repository's; it will be replaced")
-        )
-        return
-    means.reporter(
-        Note(level="warning", message=f"{planned.file.path} is here but damaged (its hash is wrong); fetching it again")
-    )
-    with disk_errors(planned.home.final):
-        planned.home.final.unlink()
-
-
-def _fetched(planned: PlannedFile, action: Action, sources: dict[str, int], transferred: int) -> FetchedFile:
-    return FetchedFile(
-        path=planned.file.path,
-        local_path=planned.home.local_path,
-        size_bytes=planned.size_bytes,
-        sha256=planned.file.sha256.lower() if planned.file.sha256 else None,
-        action=action,
-        transferred_bytes=transferred,
-        sources=sources,
-    )
+    means.attested.forget(home.final, planned.digest)
+    if home.pointer is None:
+        told = f"{home.final} differs from the repository's; it will be replaced"
+    elif adopt(home, identity):
+        told = f"{planned.file.path} is here but damaged; what differs from its source is replaced"
+    else:
+        told = f"{planned.file.path} is here but damaged; it stays until the right one is here"
+    means.reporter(Note(level="warning", message=told))

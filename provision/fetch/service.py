@@ -11,9 +11,11 @@ from functools import partial as bind
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from provision.errors import NotFoundError, ProvisionError, TransferError, UsageError
+from provision.errors import MachineError, NotFoundError, ProvisionError, TransferError, UsageError
 from provision.events import Note, Reporter, silent
 from provision.fetch import growth
+from provision.fetch.adopt import DAMAGED
+from provision.fetch.at_rest import keep, look
 from provision.fetch.choose import choose, command_of
 from provision.fetch.disk import free_bytes, require_place, require_space
 from provision.fetch.download import download
@@ -21,6 +23,7 @@ from provision.fetch.fill import Means
 from provision.fetch.journal import Identity, replay
 from provision.fetch.layout import cache_home, check_names, local_home, ref_file, repo_folder
 from provision.fetch.limit import RateLimit
+from provision.fetch.origins import Origin, remember_origin, remembered_listing
 from provision.fetch.partial import read_boot_id
 from provision.fetch.pieces import piece_size_for
 from provision.fetch.placed import note_placed
@@ -28,7 +31,16 @@ from provision.fetch.references import write_references
 from provision.fetch.several import fetch_all, one_at_a_time
 from provision.fetch.sources import Offer
 from provision.fetch.store import Attested, write_text
-from provision.fetch.types import MAX_CONNECTIONS, FetchedFile, FetchPlan, FetchResult, FetchWish, PlannedFile
+from provision.fetch.types import (
+    MAX_CONNECTIONS,
+    FetchedFile,
+    FetchPlan,
+    FetchResult,
+    FetchWish,
+    FileHome,
+    PlanAction,
+    PlannedFile,
+)
 from provision.fetch.wire import Dialer, origin_of
 from provision.hub.http import Asker
 from provision.hub.listing import list_repo
@@ -67,18 +79,27 @@ def fetch(ref: RepoRef, wish: FetchWish, *, settings: Settings, reporter: Report
         prepared = _prepare(ref, wish, settings, reporter, asker)
         plan = prepared.plan
         offline = wish.offline or settings.offline
-        if offline and plan.missing_bytes:
-            gone = [file.file.path for file in plan.files if file.missing_bytes]
-            again = command_of(ref, wish).of(None, *(word for path in gone for word in ("--file", path)))
-            raise NotFoundError(
-                f"offline, and not in the cache: {', '.join(gone)}",
-                code="not-cached",
-                hint=f"HF_HUB_OFFLINE=0 {again}",
-            )
-        require_space(wish.local_dir or settings.hf_hub_cache, plan.missing_bytes)
-        done = _download_all(prepared, wish, settings, reporter, asker)
+        if offline:
+            absent = [file.file.path for file in plan.files if file.action in ("download", "resume")]
+            if absent:
+                raise NotFoundError(
+                    f"offline, and not in the cache: {', '.join(absent)}",
+                    code="not-cached",
+                    hint=_online(ref, wish, absent, settings),
+                )
+        else:
+            # A repair happens in the place the file has; when that is not enough, download() says so.
+            needed = sum(file.missing_bytes for file in plan.files if file.action != "repair")
+            require_space(wish.local_dir or settings.hf_hub_cache, needed)
+        done = _download_all(ref, prepared, wish, settings, reporter, asker)
         if wish.local_dir is None and not offline:
-            write_references(plan, prepared.listings[0], settings=settings, asker=asker)
+            try:
+                write_references(plan, prepared.listings[0], settings=settings, asker=asker)
+            except MachineError as error:
+                # Where nobody may write, what is there still serves; only its name is not remembered for offline use.
+                if any(file.action != "kept" for file in done):
+                    raise
+                reporter(Note(level="info", message=f"{plan.revision} is not remembered for offline use: {error.message}"))
             _write_tree(prepared.listings[0], settings)
     return FetchResult(
         repo_id=plan.repo_id,
@@ -90,7 +111,7 @@ def fetch(ref: RepoRef, wish: FetchWish, *, settings: Settings, reporter: Report
 
 
 def _download_all(
-    prepared: _Prepared, wish: FetchWish, settings: Settings, reporter: Reporter, asker: Asker
+    ref: RepoRef, prepared: _Prepared, wish: FetchWish, settings: Settings, reporter: Reporter, asker: Asker
 ) -> tuple[FetchedFile, ...]:
     means = Means(
         dialer=Dialer(settings.environ),
@@ -103,11 +124,25 @@ def _download_all(
     )
 
     def fetch_one(planned: PlannedFile) -> FetchedFile:
+        if wish.offline or settings.offline:
+            return keep(planned, means, online=_online(ref, wish, [planned.file.path], settings))
         offers = _offers(planned.file, prepared.listings, settings, asker)
         trusted = [offer for offer in offers if offer.origin not in means.distrusted]
         fetched = download(planned, trusted or offers, means)
         if wish.local_dir is None and fetched.sha256 is not None and fetched.action != "kept":
             note_placed(settings, sha256=fetched.sha256, path=planned.home.final)
+        if wish.local_dir is not None:
+            first = prepared.listings[0]
+            remember_origin(
+                Origin(
+                    folder=wish.local_dir,
+                    repo_id=first.repo_id,
+                    revision=first.revision,
+                    commit=first.commit,
+                    source=first.source,
+                    file=planned.file,
+                )
+            )
         return fetched
 
     return fetch_all(prepared.plan.files, fetch_one, together=wish.connections or growth.FIRST, cancel=means.cancel)
@@ -168,6 +203,8 @@ def _check(wish: FetchWish) -> None:
 
 def _listings(ref: RepoRef, wish: FetchWish, settings: Settings, reporter: Reporter, asker: Asker) -> tuple[Listing, ...]:
     """The first that answers pins commit and hashes. Further ones only say where the same bytes also are; they may fail."""
+    if settings.offline and wish.local_dir is not None:
+        return (_offline_listing(ref, wish.local_dir, wish, settings),)
     wanted: list[tuple[Kind, str | None]] = []
     for name in wish.sources or ("hf",):
         source: Kind = "modelscope" if name == "modelscope" else "hf"
@@ -198,6 +235,24 @@ def _listings(ref: RepoRef, wish: FetchWish, settings: Settings, reporter: Repor
     return tuple(listings)
 
 
+def _offline_listing(ref: RepoRef, folder: Path, wish: FetchWish, settings: Settings) -> Listing:
+    """What a plain folder remembers of itself, and what the cache has of the same commit."""
+    source: Kind = "modelscope" if wish.sources[:1] == ("modelscope",) else "hf"
+    remembered = bind(remembered_listing, folder, ref, endpoint=settings.endpoint)
+    try:
+        cached = list_repo(ref, settings=settings, source=source)
+    except NotFoundError:
+        here = remembered(prefer=None)
+        if here is None:
+            raise
+        return here
+    here = remembered(prefer=cached.commit)
+    if here is None or here.commit != cached.commit:
+        return here or cached
+    known = {file.path for file in here.files}
+    return replace(here, files=(*here.files, *(file for file in cached.files if file.path not in known)))
+
+
 def _planned(listing: Listing, file: RepoFile, wish: FetchWish, settings: Settings, asker: Asker) -> PlannedFile:
     if not listing.offline and (file.size_bytes is None or _lacks_its_hash(file)):
         resolved = resolve(listing, file, settings=settings, asker=asker)
@@ -214,14 +269,42 @@ def _planned(listing: Listing, file: RepoFile, wish: FetchWish, settings: Settin
         home = cache_home(settings.hf_hub_cache, listing.repo_id, listing.commit, file)
     require_place(home.final)
     require_place(home.local_path)
-    if home.final.exists() and home.final.stat().st_size == size_bytes:
-        return PlannedFile(file=file, home=home, size_bytes=size_bytes, action="keep", missing_bytes=0)
+    found = look(home)
+    action, missing = _action(home, found[0] if found else None, size_bytes, settings)
+    twin = _twin(settings, listing.repo_id, home, size_bytes) if wish.local_dir is not None else None
+    if twin is not None and action not in ("keep", "check"):
+        action, missing = "copy", 0
+    return PlannedFile(file=file, home=home, size_bytes=size_bytes, action=action, missing_bytes=missing, twin=twin)
+
+
+def _twin(settings: Settings, repo_id: str, home: FileHome, size_bytes: int) -> Path | None:
+    blob = repo_folder(settings.hf_hub_cache, repo_id) / "blobs" / home.digest
+    with contextlib.suppress(OSError):
+        if blob.is_file() and blob.stat().st_size == size_bytes:
+            return blob
+    return None
+
+
+def _action(home: FileHome, here_bytes: int | None, size_bytes: int, settings: Settings) -> tuple[PlanAction, int]:
+    """What to do with a file of which so many bytes have the final name, and the most that has to be fetched for it."""
+    if here_bytes == size_bytes:
+        # Planning hashes nothing.
+        verified = Attested(settings.provision_home / "verified").knows(home.final, home.digest)
+        return "keep" if verified else "check", 0
+    if here_bytes is not None:
+        return "repair", size_bytes
     identity = Identity(digest=home.digest, size_bytes=size_bytes, piece_bytes=piece_size_for(size_bytes))
     here = _pieces_here(home.journal, home.partial, identity)
-    missing = max(0, size_bytes - here * identity.piece_bytes)
-    return PlannedFile(
-        file=file, home=home, size_bytes=size_bytes, action="resume" if here else "download", missing_bytes=missing
-    )
+    doubted = sum(DAMAGED in sources for sources in here)
+    missing = max(0, size_bytes - (len(here) - doubted) * identity.piece_bytes)
+    return "repair" if doubted else "resume" if here else "download", missing
+
+
+def _online(ref: RepoRef, wish: FetchWish, names: Sequence[str], settings: Settings) -> str:
+    """The command that fetches these files with a network."""
+    again = command_of(ref, wish).of(None, *(word for name in names for word in ("--file", name)))
+    # What is set in the environment must not keep the command from working.
+    return ("HF_HUB_OFFLINE=0 " if settings.offline else "") + again
 
 
 def _lacks_its_hash(file: RepoFile) -> bool:
@@ -229,12 +312,13 @@ def _lacks_its_hash(file: RepoFile) -> bool:
     return file.sha256 is None and (file.path.lower().endswith(".gguf") or (file.size_bytes or 0) > _LARGEST_IN_GIT_BYTES)
 
 
-def _pieces_here(journal: Path, partial: Path, identity: Identity) -> int:
+def _pieces_here(journal: Path, partial: Path, identity: Identity) -> list[frozenset[str]]:
+    """The sources of each piece that is here."""
     try:
         known = replay(journal.read_bytes(), identity, boot_id=read_boot_id()) if partial.exists() else None
     except OSError:
-        return 0
-    return len(known.sources_of) if known else 0
+        return []
+    return list(known.sources_of.values()) if known else []
 
 
 def _offers(file: RepoFile, listings: Sequence[Listing], settings: Settings, asker: Asker) -> list[Offer]:

@@ -29,7 +29,7 @@ def locked(lock: Path, *, what: str, reporter: Reporter) -> Iterator[None]:
 
     with disk_errors(lock):
         lock.parent.mkdir(parents=True, exist_ok=True)
-    kind: type[filelock.BaseFileLock] = filelock.FileLock if flock_works(lock) else filelock.SoftFileLock
+        kind: type[filelock.BaseFileLock] = filelock.FileLock if flock_works(lock) else filelock.SoftFileLock
     if kind is filelock.SoftFileLock:
         lock = lock.with_name(lock.name + ".soft")
     held = kind(lock, mode=0o664)
@@ -45,6 +45,9 @@ def locked(lock: Path, *, what: str, reporter: Reporter) -> Iterator[None]:
                 told = True
         except NotImplementedError:
             held = filelock.SoftFileLock(lock.with_name(lock.name + ".soft"), mode=0o664)
+        except OSError:
+            with disk_errors(lock):
+                raise
     try:
         yield
     finally:
@@ -62,8 +65,8 @@ def lock_now(lock: Path) -> Iterator[bool]:
         # Nobody ever locked anything here.
         yield not soft.exists()
         return
-    held = filelock.FileLock(lock, mode=0o664) if flock_works(lock) else filelock.SoftFileLock(soft, mode=0o664)
     try:
+        held = filelock.FileLock(lock, mode=0o664) if flock_works(lock) else filelock.SoftFileLock(soft, mode=0o664)
         held.acquire(timeout=0)
     except (filelock.Timeout, NotImplementedError, OSError):
         yield False
@@ -76,7 +79,10 @@ def lock_now(lock: Path) -> Iterator[bool]:
 
 
 def flock_works(lock: Path) -> bool:
-    """True when a second lock on the same file is refused: on some cluster file systems every flock succeeds."""
+    """True when a second lock on the same file is refused: on some cluster file systems every flock succeeds.
+
+    Raises the OSError of a folder that cannot be written: there no kind of lock can be had.
+    """
     try:
         import fcntl
     except ImportError:  # pragma: no cover - Windows, not tried; filelock uses msvcrt there
@@ -86,6 +92,10 @@ def flock_works(lock: Path) -> bool:
     try:
         first = os.open(probe, os.O_RDWR | os.O_CREAT, 0o664)
         second = os.open(probe, os.O_RDWR)
+    except OSError:
+        _close(probe, first)
+        raise
+    try:
         fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
             fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -95,11 +105,15 @@ def flock_works(lock: Path) -> bool:
     except OSError:
         return False
     finally:
-        for fd in (first, second):
-            if fd >= 0:
-                os.close(fd)
-        with contextlib.suppress(OSError):
-            probe.unlink()
+        _close(probe, first, second)
+
+
+def _close(probe: Path, *fds: int) -> None:
+    for fd in fds:
+        if fd >= 0:
+            os.close(fd)
+    with contextlib.suppress(OSError):
+        probe.unlink()
 
 
 def point(home: FileHome) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from provision.models.types import RepoFile
 
 Action = Literal["downloaded", "resumed", "kept", "repaired"]
+PlanAction = Literal["download", "resume", "repair", "check", "copy", "keep"]
 
 MAX_CONNECTIONS = 64
 
@@ -59,13 +60,19 @@ class FileHome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedFile:
-    """One file of the plan. `missing_bytes` is what still has to come over the network."""
+    """One file of the plan. `missing_bytes` is the most that still has to come over the network.
+
+    `keep` is said of a file that was verified and is unchanged. `check`: one of the right size is here, and its hash will be
+    looked at. `copy`: the shared cache has it, for a plain folder. `repair`: what is here is known to be wrong.
+    """
 
     file: RepoFile
     home: FileHome
     size_bytes: int
-    action: Literal["download", "resume", "keep"]
+    action: PlanAction
     missing_bytes: int
+    twin: Path | None = None
+    """For a plain folder: the shared cache's blob of the same bytes, where there is one of the right size."""
 
     @property
     def digest(self) -> str:

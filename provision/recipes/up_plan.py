@@ -33,7 +33,7 @@ def _fetch_step(wanted: Wanted, *, rooms: Rooms, quant: str | None) -> dict[str,
         return _step("fetch", f"nothing: {wanted.local_path.name} is here", [])
     data = rooms.fetch(wanted.recipe, quant, True)
     sizes = [file["size_bytes"] or 0 for file in data["files"]]
-    missing = sum(file["size_bytes"] or 0 for file in data["files"] if file["action"] not in ("keep", "kept"))
+    missing = sum(file["size_bytes"] or 0 for file in data["files"] if file["action"] not in ("keep", "check", "copy", "kept"))
     summary = f"{format_bytes(sum(sizes))} from {data['repo_id']}, {format_bytes(missing)} still to transfer"
     return _step("fetch", summary, [file["path"] for file in data["files"]])
 
