@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from provision.errors import ExitCode, ProvisionError
+from provision.terminal import DIRECTION_MARKS
 
 ENVELOPE_VERSION = "1"
-_OTHER_CONTROLS = re.compile(r"[\x7f-\x9f]")
+_OTHER_CONTROLS = re.compile(rf"[\x7f-\x9f{DIRECTION_MARKS}]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +51,7 @@ class Result:
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
-    """`value` as JSON that is safe to show: DEL and the C1 controls are escaped too, because terminals obey U+009B.
+    """`value` as JSON that is safe to show: DEL, the C1 controls (terminals obey U+009B) and direction marks are escaped too.
 
     JSON itself demands escapes for the first 32 control characters only; other people's text is printed as it is otherwise.
     """

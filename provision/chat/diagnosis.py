@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from provision.chat.terminal import strip_terminal_escapes
 from provision.engine.refusals import Cause, find_refusal
 from provision.errors import DoesNotFitError, IntegrityError, MachineError, ProvisionError, UsageError
+from provision.terminal import strip_terminal_escapes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from provision.cli.called import as_called
+from provision.cli.screen import tell
 from provision.cli.session import DryRunOption, JsonOption, ProgressOption, Spoken, open_session
 from provision.errors import ExitCode
 from provision.result import ErrorItem, Result
@@ -101,7 +102,7 @@ def gc(
     if entries and not dry_run:
         if sys.stdin.isatty() and not yes and not json:
             for entry in entries:
-                sys.stderr.write(f"  {format_bytes(entry.size_bytes):>10}  {entry.name}\n")
+                tell(sys.stderr, f"  {format_bytes(entry.size_bytes):>10}  {entry.name}")
             if not typer.confirm(f"remove {len(entries)} entries, {format_bytes(size)}?", err=True):
                 return Spoken(result=Result(command="cache", data=data), render=_render_gc)
         gone = remove(entries, settings=session.settings)

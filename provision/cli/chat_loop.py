@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from provision.chat.commands import Desk, execute
 from provision.chat.interrupts import interrupts_stop
 from provision.chat.slash import Command, completions, parse_line
-from provision.chat.terminal import strip_terminal_escapes
 from provision.cli.chat_voice import HumanVoice, speak
+from provision.cli.screen import tell
 from provision.errors import ProvisionError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _BLOCK = '"""'
 def converse(desk: Desk, voice: HumanVoice, *, history_file: Path) -> None:
     """Talk until the person leaves. Ctrl-C stops an answer, or empties the input line; Ctrl-D leaves."""
     session = _session(history_file)
-    sys.stderr.write(f"{desk.model} · /help lists the commands, Ctrl-D leaves\n")
+    tell(sys.stderr, f"{desk.model} · /help lists the commands, Ctrl-D leaves")
     while not desk.leaving:
         try:
             line = _read(session, desk)
@@ -48,7 +48,7 @@ def _take(line: str, desk: Desk, voice: HumanVoice) -> None:
         if isinstance(parsed, Command):
             said = execute(parsed, desk)
             if said:
-                sys.stderr.write(strip_terminal_escapes(said) + "\n")
+                tell(sys.stderr, said)
             voice.think = desk.think
             if desk.regenerate:
                 desk.regenerate = False
@@ -56,8 +56,7 @@ def _take(line: str, desk: Desk, voice: HumanVoice) -> None:
         else:
             _turn(desk, voice, question=parsed)
     except ProvisionError as error:
-        said = f"error: {error.message}\n" + (f"  → {error.hint}\n" if error.hint else "")
-        sys.stderr.write(strip_terminal_escapes(said))
+        tell(sys.stderr, f"error: {error.message}" + (f"\n  → {error.hint}" if error.hint else ""))
 
 
 def _turn(desk: Desk, voice: HumanVoice, *, question: str | None) -> None:

@@ -7,10 +7,10 @@ import time
 from collections.abc import Iterable
 from typing import Any, Protocol, TextIO
 
-from provision.chat.terminal import TerminalFilter, strip_terminal_escapes
 from provision.chat.types import Notice, PromptRead, Said, Turn, TurnEvent, TurnStarted
 from provision.errors import ProvisionError
 from provision.result import json_text
+from provision.terminal import TerminalFilter, strip_terminal_escapes
 
 _DIM, _PLAIN, _YELLOW = "\x1b[2m", "\x1b[0m", "\x1b[33m"
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from provision.cli.screen import tell
 from provision.cli.session import DryRunOption, JsonOption, ProgressOption, Session, Spoken, open_session
 from provision.errors import UsageError
 from provision.result import Result
@@ -176,7 +177,7 @@ def _render_plan(console: Console, data: Mapping[str, Any]) -> None:
     console.print("\nby hand this would be:", markup=False)
     for line in plan["argv"]:
         # Not through rich: a wrapped command cannot be copied.
-        console.file.write(f"  {line}\n")
+        tell(console.file, f"  {line}")
 
 
 _ACTIONS = {

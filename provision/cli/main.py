@@ -143,11 +143,10 @@ def _speak_failure(result: Result, *, json_wanted: bool) -> int:
 
 
 def _print_errors(result: Result) -> None:
-    # Messages repeat names from servers, archives and model files, which nobody has vouched for.
-    from provision.chat.terminal import strip_terminal_escapes
     from provision.cli.called import as_called
+    from provision.cli.screen import tell
 
     for item in result.errors:
-        sys.stderr.write(f"error: {strip_terminal_escapes(item.message)}\n")
+        tell(sys.stderr, f"error: {item.message}")
         if item.hint:
-            sys.stderr.write(f"  → {as_called(strip_terminal_escapes(item.hint))}\n")
+            tell(sys.stderr, f"  → {as_called(item.hint)}")

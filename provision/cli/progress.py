@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 import time
@@ -10,7 +9,9 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, TextIO
 
+from provision.cli.screen import open_console, tell
 from provision.events import Event, LogLine, Note, Progress, ProgressEnded, Reporter, StepEnded, StepStarted
+from provision.result import json_text
 from provision.units import format_bytes, format_rate, format_seconds
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class _JsonReporter:
 
     def __call__(self, event: Event) -> None:
         line = {"event": type(event).__name__, **asdict(event)}
-        self._out.write(json.dumps(line, ensure_ascii=False) + "\n")
+        self._out.write(json_text(line) + "\n")
         self._out.flush()
 
 
@@ -70,8 +71,7 @@ class _WarningReporter:
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Note) and event.level == "warning":
-            self._out.write(f"warning: {event.message}\n")
-            self._out.flush()
+            tell(self._out, f"warning: {event.message}")
 
 
 class _PlainReporter:
@@ -85,8 +85,7 @@ class _PlainReporter:
     def __call__(self, event: Event) -> None:
         line = self._line(event)
         if line is not None:
-            self._out.write(line + "\n")
-            self._out.flush()
+            tell(self._out, line)
 
     def _line(self, event: Event) -> str | None:
         match event:
@@ -146,11 +145,9 @@ class _BarReporter:
         if self._bars is not None:
             self._bars.console.print(line, markup=False, highlight=False)
         else:
-            self._out.write(line + "\n")
-            self._out.flush()
+            tell(self._out, line)
 
     def _show(self, event: Progress) -> None:
-        from rich.console import Console
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as RichProgress
 
@@ -158,7 +155,7 @@ class _BarReporter:
             self._bars = RichProgress(
                 BarColumn(bar_width=24),
                 TextColumn("{task.description}", markup=False),
-                console=Console(file=self._out, stderr=True),
+                console=open_console(self._out),
                 transient=True,
             )
             self._bars.start()

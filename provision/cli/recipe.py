@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from provision.cli.called import as_called
+from provision.cli.screen import tell
 from provision.cli.session import JsonOption, Spoken
 from provision.errors import ExitCode
 from provision.result import ErrorItem, Result
@@ -203,7 +204,7 @@ def _render_import(console: Console, data: Mapping[str, Any]) -> None:
     else:
         console.file.write(data["toml"])
     for note in data["notes"]:
-        sys.stderr.write(f"note: {note}\n")
+        tell(sys.stderr, f"note: {note}")
 
 
 def _render_export(console: Console, data: Mapping[str, Any]) -> None:
@@ -212,4 +213,4 @@ def _render_export(console: Console, data: Mapping[str, Any]) -> None:
     else:
         console.file.write(data["text"])
     for note in data["notes"]:
-        sys.stderr.write(f"note: {note}\n")
+        tell(sys.stderr, f"note: {note}")

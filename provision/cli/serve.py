@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from provision.cli import chat_options as options
+from provision.cli.screen import tell
 from provision.cli.session import JsonOption, ProgressOption, Session, Spoken, open_session
 from provision.errors import ExitCode, UsageError
 from provision.result import Result, json_text
@@ -138,7 +139,7 @@ def _serve(plan: ServerPlan, session: Session, *, python: Path, as_json: bool) -
 
     def report(event: Event) -> None:
         if plan.access_log and isinstance(event, LogLine) and " - " in event.line:
-            sys.stderr.write(event.line + "\n")
+            tell(sys.stderr, event.line)
         session.reporter(event)
 
     key, made = read_or_create_key(plan.api_key_file) if plan.api_key_file else (None, False)
@@ -183,7 +184,7 @@ def _announce(data: Mapping[str, Any], *, as_json: bool) -> None:
             *(f"  {reason}" for reason in data["reasons"]),
             *(f"\n{name}:\n{text}" for name, text in shown.items()),
         ]
-        sys.stdout.write("\n".join(lines) + "\n")
+        tell(sys.stdout, "\n".join(lines))
     sys.stdout.flush()
 
 
@@ -238,10 +239,8 @@ _MARKS = {"pass": "✓", "warn": "!", "fail": "✗", "skip": "-"}
 
 
 def _render_test(console: Console, data: Mapping[str, Any]) -> None:
-    from provision.chat.terminal import strip_terminal_escapes
-
     for check in data["checks"]:
-        console.print(f"{_MARKS[check['status']]} {check['id']}  {strip_terminal_escapes(check['summary'])}", markup=False)
+        console.print(f"{_MARKS[check['status']]} {check['id']}  {check['summary']}", markup=False)
         if check["remedy"] and check["status"] in ("warn", "fail"):
             console.print(f"  → {check['remedy']}", markup=False)
     counts = ", ".join(
@@ -249,5 +248,5 @@ def _render_test(console: Console, data: Mapping[str, Any]) -> None:
         for status in ("pass", "warn", "fail", "skip")
         if (number := sum(check["status"] == status for check in data["checks"]))
     )
-    name = strip_terminal_escapes(data["model"] or "no model")
+    name = data["model"] or "no model"
     console.print(f"{data['verdict'].upper()}  {name} at {data['url']}: {counts}", markup=False)

@@ -61,8 +61,8 @@ def open_session(*, json: bool, progress: str = "auto") -> Session:
 
 def human_console(*, stderr: bool = False) -> Console:
     """A console that reads well without colour, at 80 columns and without a TTY."""
-    from rich.console import Console
+    from provision.cli.screen import open_console
 
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else max(80, int(os.environ.get("COLUMNS", "80") or 80))
-    return Console(file=stream, width=width, highlight=False, soft_wrap=False, no_color=bool(os.environ.get("NO_COLOR")))
+    return open_console(stream, width=width, no_color=bool(os.environ.get("NO_COLOR")))

@@ -12,10 +12,12 @@ from pathlib import Path, PurePosixPath
 from provision.errors import IntegrityError, UsageError
 from provision.fetch.types import FileHome
 from provision.models.types import RepoFile
+from provision.terminal import DIRECTION_MARKS
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _DIGEST = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# What terminals obey, in 7 and 8 bits, and what makes a name look like another.
+_CONTROL = re.compile(rf"[\x00-\x1f\x7f-\x9f{DIRECTION_MARKS}]")
 # Windows refuses these whatever their extension; a repository shared between systems must not hold them.
 _DEVICE = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 

@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provision.chat.reasoning import MARKERS, ReasoningParser, split_reasoning
-from provision.chat.terminal import TerminalFilter, strip_terminal_escapes
 from provision.chat.transcripts import FORMATS, Format, dump_transcript, parse_transcript
 from provision.chat.types import Message
 from provision.errors import UsageError
 from provision.result import json_text
+from provision.terminal import TerminalFilter, strip_terminal_escapes
 
 _MARKS = [text for marker in MARKERS for text in (marker.open, marker.close)]
 _ANSWERS = st.lists(

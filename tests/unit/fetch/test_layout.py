@@ -27,6 +27,11 @@ CACHE = Path("/cache/hub")
         "a\x00b",
         "a\nb",
         "a\x1b[2Jb",
+        "a\x9b2Jb",
+        "a\x85b",
+        "a\u202efugg.exe",
+        "a\u2066b",
+        "a\u200fb",
         "con",
         "x/NUL.gguf",
         "a.",
@@ -44,6 +49,7 @@ def test_names_that_could_leave_their_folder_are_refused(path: str) -> None:
 
 def test_ordinary_names_pass() -> None:
     assert safe_parts("Q4_K_M/模型-00001-of-00002.gguf") == ("Q4_K_M", "模型-00001-of-00002.gguf")
+    assert safe_parts("می\u200cخواهم.gguf") == ("می\u200cخواهم.gguf",)
 
 
 def test_the_cache_layout_is_the_official_one() -> None:

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from provision.chat.terminal import TerminalFilter, strip_terminal_escapes
 from provision.result import json_text
+from provision.terminal import TerminalFilter, harmless, strip_terminal_escapes
 
 HOSTILE = [
     ("\x1b[2J\x1b[Hhello", "hello"),
@@ -42,3 +42,10 @@ def test_json_carries_no_control_a_terminal_would_obey_and_still_means_the_same(
     assert "\x9b" not in written
     assert "\x7f" not in written
     assert json.loads(written) == value
+
+
+def test_names_lose_what_turns_their_direction_and_speech_keeps_it() -> None:
+    assert harmless("a\u202efugg\x9b2J.exe\u2069 \u061c\u200f中") == "afugg.exe 中"
+    assert harmless("می\u200cخواهم") == "می\u200cخواهم"
+    assert TerminalFilter().feed("שלום\u200f!") == "שלום\u200f!"
+    assert json_text({"name": "a\u202eb"}) == '{"name": "a\\u202eb"}'

@@ -1,15 +1,20 @@
-"""Makes text from a model harmless for a terminal.
+"""Makes other people's text harmless for a terminal: names from servers, archives and model files, and what a model says.
 
-A model can be taught, or talked into, writing escape sequences: clear the screen, set the clipboard (OSC 52), change the title,
-answer back as if typed. Removed are ECMA-48 sequences in their 7-bit (ESC) and 8-bit (C1) forms with their contents, and every
-other control character but newline and tab.
+Either can hold escape sequences: clear the screen, set the clipboard (OSC 52), change the title, answer back as if typed.
+Removed are ECMA-48 sequences in their 7-bit (ESC) and 8-bit (C1) forms with their contents, and every other control character
+but newline and tab. Marks that turn the direction of writing let a name look like another one: they go from names, and stay in
+what a model says, where right-to-left languages need them.
 """
 
 from __future__ import annotations
 
 import re
 
+DIRECTION_MARKS = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+"""Unicode's bidirectional controls (UAX 9), as the inside of a character class. Joiners are none: scripts need them."""
+
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_DIRECTION = re.compile(f"[{DIRECTION_MARKS}]")
 # A string sequence (OSC, DCS, APC, PM, SOS) that never ends must not swallow the rest of the answer.
 _LONGEST_STRING = 512
 _LONGEST_CSI = 64
@@ -85,5 +90,10 @@ class TerminalFilter:
 
 
 def strip_terminal_escapes(text: str) -> str:
-    """The whole text made harmless."""
+    """The whole text without what a terminal would obey."""
     return TerminalFilter().feed(text)
+
+
+def harmless(text: str) -> str:
+    """`text` for a screen: nothing in it is obeyed, and nothing reads in another order than it is written."""
+    return _DIRECTION.sub("", strip_terminal_escapes(text))
