@@ -39,6 +39,8 @@ class Progress:
     per_s: float | None = None
     left_s: float | None = None
     note: str = ""
+    brief: str = ""
+    """The note in fewer letters, for a narrow screen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -15,8 +16,9 @@ from provision.result import json_text
 from provision.units import format_bytes, format_rate, format_seconds
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
+
+    from provision.cli.bars import Bars
 
 _MARKS = {"done": "✓", "kept": "✓", "skipped": "-", "failed": "✗"}
 _PLAIN_EVERY_S = 5.0
@@ -31,7 +33,8 @@ def make_reporter(*, mode: str, quiet: bool = False, stream: TextIO | None = Non
         return _JsonReporter(out)
     if mode == "auto" and quiet:
         return _WarningReporter(out)
-    if mode == "auto" and out.isatty():
+    # A dumb terminal cannot move its cursor back to a bar.
+    if mode == "auto" and out.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown"):
         return _BarReporter(out)
     return _PlainReporter(out, now=time.monotonic)
 
@@ -117,7 +120,7 @@ class _BarReporter:
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
-        self._bars: RichProgress | None = None
+        self._bars: Bars | None = None
         self._tasks: dict[str, TaskID] = {}
         # Probes and downloads report from threads of their own; rich guards its drawing, not our table of tasks.
         self._lock = threading.RLock()
@@ -148,20 +151,12 @@ class _BarReporter:
             tell(self._out, line)
 
     def _show(self, event: Progress) -> None:
-        from rich.progress import BarColumn, TextColumn
-        from rich.progress import Progress as RichProgress
+        from provision.cli.bars import Bars
 
         if self._bars is None:
-            self._bars = RichProgress(
-                BarColumn(bar_width=24),
-                TextColumn("{task.description}", markup=False),
-                console=open_console(self._out),
-                transient=True,
-            )
+            self._bars = Bars(console=open_console(self._out), transient=True)
             self._bars.start()
-        if event.task not in self._tasks:
-            self._tasks[event.task] = self._bars.add_task(describe(event), total=event.total)
-        self._bars.update(self._tasks[event.task], description=describe(event), completed=event.done, total=event.total)
+        self._tasks[event.task] = self._bars.follow(event, self._tasks.get(event.task))
 
     def _drop(self, task: str) -> None:
         task_id = self._tasks.pop(task, None)

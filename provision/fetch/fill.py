@@ -20,6 +20,7 @@ from provision.fetch.store import Attested
 from provision.fetch.swarm import Swarm
 from provision.fetch.transfer import Transfer, TransferOptions
 from provision.fetch.wire import Dialer
+from provision.fetch.words import sources_in_words
 
 _REPORT_EVERY_S = 0.25
 
@@ -99,7 +100,7 @@ class Filling:
         recheck = Recheck(partial.fd, size_bytes=self.size_bytes, digest=self.digest, on_match=swarm.stop)
         try:
             if not ledger.complete:
-                transfer.run(lambda: self._report(swarm.written_bytes(), _note(sources), moving=True))
+                transfer.run(lambda: self._report(swarm.written_bytes(), *sources_in_words(sources), moving=True))
             if recheck.matched:
                 # Once more, now that nobody writes: a source might just have replaced a right piece by a wrong one.
                 with disk_errors(partial.path):
@@ -172,7 +173,7 @@ class Filling:
     def _say(self, message: str) -> None:
         self.means.reporter(Note(level="warning", message=message))
 
-    def _report(self, done: int, note: str, *, moving: bool) -> None:
+    def _report(self, done: int, note: str, brief: str = "", *, moving: bool) -> None:
         if self.means.cancel.is_set():
             raise KeyboardInterrupt
         now = self.means.clock()
@@ -190,14 +191,6 @@ class Filling:
                 per_s=per_s,
                 left_s=(self.size_bytes - done) / per_s if per_s else None,
                 note=note,
+                brief=brief,
             )
         )
-
-
-def _note(sources: list[Source]) -> str:
-    alive = [source for source in sources if source.dead is None]
-    count = sum(source.active for source in alive)
-    names = ", ".join(source.origin.partition("://")[2] for source in alive)
-    told = f"{count} connection{'s' if count != 1 else ''} · {names}"
-    wait_s = min((source.not_before for source in alive), default=0.0) - time.monotonic()
-    return f"{told} · asked to wait {wait_s:.0f} s" if wait_s > 2 else told

@@ -16,20 +16,17 @@ _DRAWING = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[()][0-9A-B]|\x1b[=>78]|\x
 
 
 class PtySession:
-    """Runs `argv` on a terminal of 120 columns. Use as a context manager; leaving it ends the command."""
+    """Runs `argv` on a terminal of `columns`. Use as a context manager; leaving it ends the command."""
 
-    def __init__(self, argv: Sequence[str], *, environ: Mapping[str, str]) -> None:
+    def __init__(self, argv: Sequence[str], *, environ: Mapping[str, str], columns: int = 120) -> None:
         self._seen = 0
         self.raw = ""
         self.exit_code: int | None = None
         self.pid, self._fd = pty.fork()
         if self.pid == 0:
             # Asking where the cursor is needs a terminal that answers; this one does not.
-            os.execvpe(argv[0], list(argv), {**environ, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"})
-        import fcntl
-        import termios
-
-        fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+            os.execvpe(argv[0], list(argv), {"TERM": "xterm", **environ, "PROMPT_TOOLKIT_NO_CPR": "1"})
+        self.resize(columns)
 
     def __enter__(self) -> PtySession:
         return self
@@ -44,6 +41,13 @@ class PtySession:
     def text(self) -> str:
         """All that was printed, without what moves the cursor; an unfinished sequence at the end does not count yet."""
         return _DRAWING.sub("", self.raw).split("\x1b")[0]
+
+    def resize(self, columns: int) -> None:
+        """Make the window wider or narrower."""
+        import fcntl
+        import termios
+
+        fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
 
     def send(self, text: str) -> None:
         """Type `text`; Enter is a carriage return."""
