@@ -44,11 +44,16 @@ def make_app(command: str = "") -> typer.Typer:
     return app
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run one command line; returns the exit code. stdout gets the result, stderr everything else."""
+def main(argv: Sequence[str], *, interrupted: bool = False) -> int:
+    """Run one command line; returns the exit code. stdout gets the result, stderr everything else.
+
+    `interrupted`: Ctrl-C came while the program was starting.
+    """
     json_wanted = _asks_for_json(argv)
     command = next((word for word in argv if not word.startswith("-")), "")
     try:
+        if interrupted:
+            raise KeyboardInterrupt
         outcome = make_app(argv[0] if argv else "")(args=_split_joined(argv), prog_name="provision", standalone_mode=False)
         if isinstance(outcome, Spoken):
             return _speak(outcome, json_wanted=json_wanted)
@@ -61,11 +66,7 @@ def main(argv: Sequence[str]) -> int:
     except TyperException as error:
         return _speak_failure(_usage_failure(command, error), json_wanted=json_wanted)
     except (typer.Abort, KeyboardInterrupt):
-        item = ErrorItem(
-            code="interrupted", message="interrupted", hint="run the same command again; it goes on where it stopped"
-        )
-        result = Result(command=command, status="error", exit_code=ExitCode.INTERRUPTED, errors=(item,))
-        return _speak_failure(result, json_wanted=json_wanted)
+        return _speak_failure(_interruption(command), json_wanted=json_wanted)
     except typer.Exit as leaving:
         return leaving.exit_code
     except BrokenPipeError:
@@ -83,8 +84,8 @@ def main(argv: Sequence[str]) -> int:
         return _speak_failure(result, json_wanted=json_wanted)
 
 
-def run() -> None:
-    """Console-script entry."""
+def run(*, interrupted: bool = False) -> None:
+    """The whole process, once everything is imported; `provision.__main__` comes before."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         # Closed by whoever started us (`>&-`): then nobody listens, and no file of ours may get that number either.
         if getattr(sys, name) is None:
@@ -99,7 +100,14 @@ def run() -> None:
     # more at exit: a fifth of the CPU time of a short command.
     gc.freeze()
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
-    code = int(main(sys.argv[1:]))
+    try:
+        code = int(main(sys.argv[1:], interrupted=interrupted))
+    except KeyboardInterrupt:
+        # Once more, while the first was being told.
+        code = int(ExitCode.INTERRUPTED)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # All is said; Ctrl-C during Python's own last steps has nothing to add but a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     gc.freeze()
     sys.exit(code)
 
