@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +26,7 @@ _PLANNED = {
     "repair": "not what it should be; at most {} to fetch",
 }
 _MARKS = {"downloaded": "✓", "resumed": "✓", "kept": "=", "repaired": "✓"}
+_FEW = 4
 
 
 def register(app: typer.Typer) -> None:
@@ -131,24 +132,39 @@ def _choose_quant(session: Session, ref: RepoRef, wish: FetchWish) -> tuple[Repo
 
 
 def _render(console: Console, data: Mapping[str, Any]) -> None:
+    folder = _shared_folder(data["files"])
     for file in data["files"]:
         told = f"{_MARKS[file['action']]} {file['path']}  {format_bytes(file['size_bytes'])}  {file['action']}"
-        console.print(told, markup=False)
-        console.print(f"    {file['local_path']}", markup=False, soft_wrap=True)
+        # Names are never broken in two: they are to be copied, and read by other programs.
+        console.print(told, soft_wrap=True)
+        if folder is None:
+            console.print(f"    {file['local_path']}", soft_wrap=True)
         if len(file["sources"]) > 1:
             shares = ", ".join(f"{origin} {format_bytes(count)}" for origin, count in file["sources"].items())
-            console.print(f"    from {shares}", markup=False)
+            console.print(f"    from {shares}", soft_wrap=True)
+    if folder is not None:
+        console.print(f"all in {folder}", soft_wrap=True)
     moved = sum(file["transferred_bytes"] for file in data["files"])
     rate = f" at {format_rate(data['bytes_per_s'])}" if data["bytes_per_s"] else ""
     what = f"{format_bytes(moved)} in {format_seconds(data['elapsed_s'])}{rate}" if moved else "nothing had to be downloaded"
-    console.print(f"{data['repo_id']} at {data['commit'][:12]}: {what}; every file verified", markup=False)
+    console.print(f"{data['repo_id']} at {data['commit'][:12]}: {what}; every file verified", soft_wrap=True)
 
 
 def _render_plan(console: Console, data: Mapping[str, Any]) -> None:
+    folder = _shared_folder(data["files"])
     for file in data["files"]:
         missing = _PLANNED.get(file["action"], "{} to fetch").format(format_bytes(file["missing_bytes"]))
-        console.print(f"{file['action']:<9} {file['path']}  {format_bytes(file['size_bytes'])}, {missing}", markup=False)
-        console.print(f"          {file['local_path']}", markup=False, soft_wrap=True)
+        console.print(f"{file['action']:<9} {file['path']}  {format_bytes(file['size_bytes'])}, {missing}", soft_wrap=True)
+        if folder is None:
+            console.print(f"          {file['local_path']}", soft_wrap=True)
+    if folder is not None:
+        console.print(f"all in {folder}", soft_wrap=True)
     free = f"; {format_bytes(data['free_bytes'])} free" if data["free_bytes"] is not None else ""
-    console.print(f"{data['repo_id']} at {data['commit'][:12]} from {', '.join(data['sources'])}", markup=False)
-    console.print(f"{format_bytes(data['missing_bytes'])} to fetch{free}; nothing was changed", markup=False)
+    console.print(f"{data['repo_id']} at {data['commit'][:12]} from {', '.join(data['sources'])}", soft_wrap=True)
+    console.print(f"{format_bytes(data['missing_bytes'])} to fetch{free}; nothing was changed")
+
+
+def _shared_folder(files: Sequence[Mapping[str, Any]]) -> str | None:
+    """The folder to say once, when there are more files than one looks at one by one."""
+    folders = {file["local_path"].removesuffix(file["path"]) for file in files}
+    return folders.pop() if len(files) > _FEW and len(folders) == 1 else None

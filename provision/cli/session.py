@@ -64,5 +64,6 @@ def human_console(*, stderr: bool = False) -> Console:
     from provision.cli.screen import open_console
 
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else max(80, int(os.environ.get("COLUMNS", "80") or 80))
+    columns = os.environ.get("COLUMNS", "")
+    width = None if stream.isatty() else max(80, int(columns) if columns.isdecimal() else 0)
     return open_console(stream, width=width, no_color=bool(os.environ.get("NO_COLOR")))

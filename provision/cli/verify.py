@@ -133,7 +133,7 @@ def _render(console: Console, data: Mapping[str, Any]) -> None:
         size = format_bytes(file["size_bytes"]) if file["size_bytes"] is not None else "-"
         # Only where one name stands for several contents.
         at = f" at {file['revision'][:12]}" if file["revision"] and names.count(file["path"]) > 1 else ""
-        console.print(f"{mark} {file['path']}{at}  {size}  {file['status']}", markup=False)
+        console.print(f"{mark} {file['path']}{at}  {size}  {file['status']}", soft_wrap=True)
     unsaid = sum(file["status"] == "unknown" for file in files)
     good = sum(file["status"] == "ok" for file in files)
     if not files:

@@ -16,6 +16,7 @@ import provision.cli
 from provision.cli import cache, fetch, verify
 from provision.cli.progress import make_reporter
 from provision.cli.screen import open_console, tell
+from provision.cli.session import human_console
 from provision.events import Note, Progress, StepEnded, StepStarted
 
 HOSTILE = "a\x9b2Jb\x1b]0;title\x07\u202efugg\x85.exe"
@@ -95,7 +96,7 @@ def test_events_for_programs_escape_it_and_mean_the_same() -> None:
 
 
 def _file(**more: Any) -> dict[str, Any]:
-    return {"path": HOSTILE, "size_bytes": 1, "local_path": f"/c/{HOSTILE}", **more}
+    return {"path": HOSTILE, "size_bytes": 1, "local_path": f"/c/{HOSTILE}", "missing_bytes": 0, "revision": None, **more}
 
 
 DONE: dict[str, Any] = {"repo_id": "o/r", "commit": "c" * 40, "bytes_per_s": None, "elapsed_s": 1.0}
@@ -117,6 +118,44 @@ def test_results_are_harmless(render: Any, data: dict[str, Any]) -> None:
     out = shown()
     render(open_console(out, width=120), data)
     assert harmless_on(out), out.getvalue()
+
+
+def test_many_files_say_their_folder_once_and_no_name_is_broken_in_two() -> None:
+    names = [f"data/{'a-long-name-' * 8}{number:03d}.json" for number in range(50)]
+    files = [
+        {
+            "path": name,
+            "local_path": f"/c/{name}",
+            "size_bytes": 1,
+            "action": "downloaded",
+            "sources": {},
+            "transferred_bytes": 1,
+        }
+        for name in names
+    ]
+    out = shown()
+    fetch._render(open_console(out, width=80), {**DONE, "files": files})
+    lines = out.getvalue().splitlines()
+    assert [line.split()[1] for line in lines[:50]] == names
+    assert lines[50] == "all in /c/"
+    assert len(lines) == 52
+    planned = [{**file, "action": "download", "missing_bytes": 1} for file in files[:2]]
+    out = shown()
+    data = {**DONE, "files": planned, "free_bytes": None, "missing_bytes": 2, "sources": ["x"]}
+    fetch._render_plan(open_console(out, width=80), data)
+    assert out.getvalue().splitlines()[1].strip() == f"/c/{names[0]}"
+    out = shown()
+    verify._render(open_console(out, width=80), {"files": [_file(path=names[0], status="ok")]})
+    assert out.getvalue().splitlines()[0] == f"✓ {names[0]}  1 B  ok"
+
+
+@pytest.mark.parametrize(("columns", "width"), [("", 80), ("wide", 80), ("40", 80), ("132", 132), ("-1", 80)])
+def test_columns_of_the_environment_are_taken_for_what_they_are(
+    columns: str, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setattr("sys.stdout", io.StringIO())
+    assert human_console().width == width
 
 
 # Answers pass a filter of their own; JSON and documents to be redirected are no screen text.
