@@ -40,8 +40,8 @@ def download(planned: PlannedFile, offers: list[Offer], means: Means) -> Fetched
             return as_fetched(planned, "repaired" if damaged else "kept", {}, 0)
         partial = PartialFile(home.partial, home.journal, identity, boot_id=read_boot_id())
         try:
-            resumed = bool(partial.sources_of)
-            require_space(home.partial.parent, max(0, planned.size_bytes - len(partial.sources_of) * identity.piece_bytes))
+            resumed = partial.written_bytes > 0
+            require_space(home.partial.parent, planned.size_bytes - partial.written_bytes)
             filling = Filling(
                 path=planned.file.path,
                 digest=planned.digest,
@@ -53,8 +53,9 @@ def download(planned: PlannedFile, offers: list[Offer], means: Means) -> Fetched
             filling.run()
             partial.finish(home.final)
         except BaseException:
-            if not partial.sources_of:
-                # Not one piece: nothing to resume, so nothing is left lying about.
+            partial.close()
+            if not partial.written_bytes:
+                # Not one byte: nothing to resume, so nothing is left lying about.
                 partial.discard()
             raise
         finally:

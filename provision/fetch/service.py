@@ -20,7 +20,7 @@ from provision.fetch.choose import choose, command_of
 from provision.fetch.disk import free_bytes, require_place, require_space
 from provision.fetch.download import download
 from provision.fetch.fill import Means
-from provision.fetch.journal import Identity, replay
+from provision.fetch.journal import Identity, Replay, bytes_of, replay
 from provision.fetch.layout import cache_home, check_names, local_home, ref_file, repo_folder
 from provision.fetch.limit import RateLimit
 from provision.fetch.origins import Origin, remember_origin, remembered_listing
@@ -294,10 +294,12 @@ def _action(home: FileHome, here_bytes: int | None, size_bytes: int, settings: S
     if here_bytes is not None:
         return "repair", size_bytes
     identity = Identity(digest=home.digest, size_bytes=size_bytes, piece_bytes=piece_size_for(size_bytes))
-    here = _pieces_here(home.journal, home.partial, identity)
-    doubted = sum(DAMAGED in sources for sources in here)
-    missing = max(0, size_bytes - (len(here) - doubted) * identity.piece_bytes)
-    return "repair" if doubted else "resume" if here else "download", missing
+    known = _journalled(home.journal, home.partial, identity)
+    if known is None or not known.trusted_bytes(identity):
+        return "download", size_bytes
+    doubted = [index for index, sources in known.sources_of.items() if DAMAGED in sources]
+    missing = size_bytes - known.trusted_bytes(identity) + bytes_of(doubted, {}, identity)
+    return "repair" if doubted else "resume", missing
 
 
 def _online(ref: RepoRef, wish: FetchWish, names: Sequence[str], settings: Settings) -> str:
@@ -312,13 +314,12 @@ def _lacks_its_hash(file: RepoFile) -> bool:
     return file.sha256 is None and (file.path.lower().endswith(".gguf") or (file.size_bytes or 0) > _LARGEST_IN_GIT_BYTES)
 
 
-def _pieces_here(journal: Path, partial: Path, identity: Identity) -> list[frozenset[str]]:
-    """The sources of each piece that is here."""
+def _journalled(journal: Path, partial: Path, identity: Identity) -> Replay | None:
+    """What an earlier run left beside the final name; None for nothing."""
     try:
-        known = replay(journal.read_bytes(), identity, boot_id=read_boot_id()) if partial.exists() else None
+        return replay(journal.read_bytes(), identity, boot_id=read_boot_id()) if partial.exists() else None
     except OSError:
-        return []
-    return list(known.sources_of.values()) if known else []
+        return None
 
 
 def _offers(file: RepoFile, listings: Sequence[Listing], settings: Settings, asker: Asker) -> list[Offer]:
