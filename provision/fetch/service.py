@@ -42,6 +42,7 @@ from provision.fetch.types import (
     PlannedFile,
 )
 from provision.fetch.wire import Dialer, origin_of
+from provision.hub.addresses import endpoint_of
 from provision.hub.http import Asker
 from provision.hub.listing import list_repo
 from provision.hub.offline import tree_text
@@ -192,6 +193,8 @@ def _check(wish: FetchWish) -> None:
             code="bad-option",
             hint=f"leave it out for {growth.FIRST}, and up to {growth.MOST} where that helps",
         )
+    for endpoint in wish.endpoints:
+        endpoint_of(endpoint)
     unknown = [source for source in wish.sources if source not in ("hf", "modelscope")]
     if unknown:
         raise UsageError(
@@ -208,7 +211,7 @@ def _listings(ref: RepoRef, wish: FetchWish, settings: Settings, reporter: Repor
     wanted: list[tuple[Kind, str | None]] = []
     for name in wish.sources or ("hf",):
         source: Kind = "modelscope" if name == "modelscope" else "hf"
-        endpoints = dict.fromkeys(endpoint.rstrip("/") for endpoint in wish.endpoints)
+        endpoints = dict.fromkeys(endpoint_of(endpoint) for endpoint in wish.endpoints)
         wanted += [(source, endpoint) for endpoint in endpoints or (None,)] if source == "hf" else [(source, None)]
     wanted = list(dict.fromkeys(wanted))
     while True:
@@ -226,7 +229,7 @@ def _listings(ref: RepoRef, wish: FetchWish, settings: Settings, reporter: Repor
     for source, endpoint in wanted:
         if source == "hf" and first.source == "hf" and endpoint:
             # Same repository, same commit: what it must deliver is known, so nothing needs to be listed there.
-            listings.append(replace(first, endpoint=endpoint.rstrip("/")))
+            listings.append(replace(first, endpoint=endpoint))
             continue
         try:
             listings.append(list_repo(ref, settings=settings, endpoint=endpoint, source=source, reporter=reporter, asker=asker))

@@ -10,8 +10,11 @@ from dataclasses import dataclass, field
 from provision.errors import ProvisionError, TransferError
 from provision.fetch.judge import backoff_s
 from provision.fetch.wire import Target
+from provision.hub.addresses import FINAL_CODES
 from provision.hub.types import Resolved
 
+_FINAL_CODES = ("xet-only", *FINAL_CODES)
+"""Asking again would bring the same."""
 _MAX_WRONG = 3
 _MAX_REFRESHES = 3
 _MIN_TRIES = 4
@@ -78,7 +81,7 @@ class Source:
         try:
             resolved = self.offer.resolve()
         except ProvisionError as error:
-            if isinstance(error, TransferError) and error.code != "xet-only":
+            if isinstance(error, TransferError) and error.code not in _FINAL_CODES:
                 self.failed(error.message)
             else:
                 self.give_up(error.message, error)

@@ -16,16 +16,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import httpx2
 
 from provision import __version__
-from provision.errors import ProvisionError, TransferError, UsageError
+from provision.errors import ProvisionError, TransferError
 from provision.events import Note, Reporter, silent
+from provision.hub.addresses import redirected
 from provision.hub.origins import origin_of, tls_context
 from provision.hub.proxies import Proxy, proxy_for
-from provision.settings import OFFICIAL_ENDPOINT, Settings
+from provision.settings import Settings
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 _MAX_HOPS = 8
@@ -144,21 +145,23 @@ class Asker:
         try:
             request = self._client(url).build_request(method, url, headers=sent)
         except (httpx2.InvalidURL, ValueError) as error:
-            raise bad_endpoint(url) from error
+            raise TransferError(
+                f"an address at {origin_of(url)} cannot be asked",
+                code="bad-redirect",
+                hint="use another mirror: --endpoint URL",
+            ) from error
         response = self._client(url).send(request, stream=True)
         try:
             body = b"" if method == "HEAD" or at_most == 0 else _body(response, at_most)
-            location = response.headers.get("location", "")
-            redirect = urljoin(url, location) if response.status_code in _REDIRECTS and location else None
+            # As it came: httpx2 would guess an encoding.
+            location = next((v.decode("latin-1") for k, v in response.headers.raw if k.lower() == b"location"), "")
+            redirect = redirected(url, location) if response.status_code in _REDIRECTS else None
             named = {name.lower(): value for name, value in response.headers.items()}
             return Answer(url=url, status=response.status_code, headers=named, body=body, redirect=redirect)
         finally:
             response.close()
 
     def _client(self, url: str) -> httpx2.Client:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise bad_endpoint(url)
         origin = origin_of(url)
         with self._lock:
             if origin not in self._clients:
@@ -211,17 +214,6 @@ def unreachable(url: str, error: Exception, *, proxy: Proxy | None = None) -> Pr
         f"cannot reach {origin}: {text}",
         code="hub-unreachable",
         hint="check the network, name a mirror with --endpoint URL, or use what is on disk: HF_HUB_OFFLINE=1",
-    )
-
-
-def bad_endpoint(url: str) -> UsageError:
-    """The part of `url` that came from a person, without a password it may hold; most often `https://` is missing."""
-    named = re.sub(r"^(https?://)?[^/]*@", r"\1", re.split(r"[?]|/api/|/resolve/", url)[0])
-    mended = f"https://{named}" if re.fullmatch(r"[A-Za-z0-9.-]+\.[a-z]{2,}(:\d{1,5})?(/[^\s]*)?", named) else OFFICIAL_ENDPOINT
-    return UsageError(
-        f"not the address of a hub: {named!r}",
-        code="bad-endpoint",
-        hint=f"export HF_ENDPOINT={mended}",
     )
 
 
