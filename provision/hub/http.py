@@ -24,6 +24,7 @@ from provision import __version__
 from provision.errors import ProvisionError, TransferError
 from provision.events import Note, Reporter, silent
 from provision.hub.addresses import redirected
+from provision.hub.deadline import within
 from provision.hub.origins import origin_of, tls_context
 from provision.hub.proxies import Proxy, proxy_for
 from provision.settings import Settings
@@ -68,7 +69,13 @@ class Answer:
 
 
 class Asker:
-    """A few requests to hubs, with connections kept per origin, from any thread. `sleep` is a parameter for tests."""
+    """A few requests to hubs, with connections kept per origin, from any thread. `sleep` is a parameter for tests.
+
+    No answer may take longer than `answer_s`, from the question to its last byte.
+    """
+
+    answer_s: float = 60.0
+    """A page of a listing has at most a few hundred kilobytes, so this is patient even on a slow line."""
 
     def __init__(
         self,
@@ -76,11 +83,13 @@ class Asker:
         *,
         reporter: Reporter = silent,
         tries: int = _TRIES,
+        answer_s: float | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._settings = settings
         self._reporter = reporter
         self._tries = tries
+        self.answer_s = answer_s or Asker.answer_s
         self._sleep = sleep
         self._clients: dict[str, httpx2.Client] = {}
         self._lock = threading.Lock()
@@ -123,7 +132,14 @@ class Asker:
             last = attempt == self._tries
             wait_s = min(2.0 ** (attempt - 1) * 0.5, 8.0)
             try:
-                answer = self._once(method, url, headers, at_most=at_most)
+                answer = within(self.answer_s, lambda: self._once(method, url, headers, at_most=at_most))
+            except TimeoutError:
+                # It had all its time: another mirror may be quicker.
+                raise TransferError(
+                    f"{origin_of(url)} did not answer completely within {self.answer_s:.0f} s",
+                    code="hub-slow",
+                    hint="use another mirror: --endpoint URL",
+                ) from None
             except (httpx2.TransportError, httpx2.DecodingError) as error:
                 trouble = unreachable(url, error, proxy=proxy_for(url, self._settings.environ))
                 # Nobody listening, or no such name: that seldom mends in seconds, and another mirror may be waiting.
