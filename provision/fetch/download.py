@@ -11,6 +11,7 @@ from provision.fetch.disk import require_space
 from provision.fetch.fill import Filling, Means
 from provision.fetch.journal import Identity
 from provision.fetch.partial import PartialFile, read_boot_id
+from provision.fetch.patience import Patience
 from provision.fetch.pieces import piece_size_for
 from provision.fetch.sources import Offer, Source
 from provision.fetch.store import lock_now, locked, point
@@ -47,7 +48,7 @@ def download(planned: PlannedFile, offers: list[Offer], means: Means) -> Fetched
                 digest=planned.digest,
                 size_bytes=planned.size_bytes,
                 partial=partial,
-                sources=[Source(offer=offer, patience_s=means.patience_s) for offer in offers],
+                sources=[Source(offer=offer, patience=Patience(means.patience_s)) for offer in offers],
                 means=means,
             )
             filling.run()

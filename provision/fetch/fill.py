@@ -199,9 +199,16 @@ class Filling:
 
 
 def _note(sources: list[Source]) -> str:
+    """Who delivers; while nobody does, for whom we wait, why and how long."""
     alive = [source for source in sources if source.dead is None]
     count = sum(source.active for source in alive)
-    names = ", ".join(source.origin.partition("://")[2] for source in alive)
-    told = f"{count} connection{'s' if count != 1 else ''} · {names}"
-    wait_s = min((source.not_before for source in alive), default=0.0) - time.monotonic()
-    return f"{told} · asked to wait {wait_s:.0f} s" if wait_s > 2 else told
+    names = ", ".join(_name(source) for source in alive)
+    if alive and all(source.waiting_for for source in alive):
+        next_one = min(alive, key=lambda source: source.not_before)
+        waited_s, limit_s = next_one.patience.waited_s(time.monotonic()), next_one.patience.limit_s
+        return f"waiting {waited_s:.0f} s of at most {limit_s:.0f} s for {_name(next_one)}: {next_one.waiting_for}"
+    return f"{count} connection{'s' if count != 1 else ''} · {names}" if count else f"asking {names}"
+
+
+def _name(source: Source) -> str:
+    return source.origin.partition("://")[2]
