@@ -206,7 +206,9 @@ def _note(sources: list[Source]) -> str:
     if alive and all(source.waiting_for for source in alive):
         next_one = min(alive, key=lambda source: source.not_before)
         waited_s, limit_s = next_one.patience.waited_s(time.monotonic()), next_one.patience.limit_s
-        return f"waiting {waited_s:.0f} s of at most {limit_s:.0f} s for {_name(next_one)}: {next_one.waiting_for}"
+        # Beyond it only the last few tries are still under way.
+        most = f" of at most {limit_s:.0f} s" if waited_s <= limit_s else ""
+        return f"waiting {waited_s:.0f} s{most} for {_name(next_one)}: {next_one.waiting_for}"
     return f"{count} connection{'s' if count != 1 else ''} · {names}" if count else f"asking {names}"
 
 
