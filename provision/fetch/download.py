@@ -11,6 +11,7 @@ from provision.fetch.disk import require_space
 from provision.fetch.fill import Filling, Means
 from provision.fetch.journal import Identity
 from provision.fetch.partial import PartialFile, read_boot_id
+from provision.fetch.patience import Patience
 from provision.fetch.pieces import piece_size_for
 from provision.fetch.sources import Offer, Source
 from provision.fetch.store import lock_now, locked, point
@@ -40,21 +41,22 @@ def download(planned: PlannedFile, offers: list[Offer], means: Means) -> Fetched
             return as_fetched(planned, "repaired" if damaged else "kept", {}, 0)
         partial = PartialFile(home.partial, home.journal, identity, boot_id=read_boot_id())
         try:
-            resumed = bool(partial.sources_of)
-            require_space(home.partial.parent, max(0, planned.size_bytes - len(partial.sources_of) * identity.piece_bytes))
+            resumed = partial.written_bytes > 0
+            require_space(home.partial.parent, planned.size_bytes - partial.written_bytes)
             filling = Filling(
                 path=planned.file.path,
                 digest=planned.digest,
                 size_bytes=planned.size_bytes,
                 partial=partial,
-                sources=[Source(offer=offer, patience_s=means.patience_s) for offer in offers],
+                sources=[Source(offer=offer, patience=Patience(means.patience_s)) for offer in offers],
                 means=means,
             )
             filling.run()
             partial.finish(home.final)
         except BaseException:
-            if not partial.sources_of:
-                # Not one piece: nothing to resume, so nothing is left lying about.
+            partial.close()
+            if not partial.written_bytes:
+                # Not one byte: nothing to resume, so nothing is left lying about.
                 partial.discard()
             raise
         finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from provision.errors import IntegrityError
@@ -13,7 +13,7 @@ from provision.fetch.disk import disk_errors
 from provision.fetch.follower import Follower, Recheck, hash_of
 from provision.fetch.limit import RateLimit
 from provision.fetch.partial import PartialFile
-from provision.fetch.pieces import Ledger
+from provision.fetch.pieces import Ledger, Part
 from provision.fetch.sources import Source
 from provision.fetch.speed import Speedometer
 from provision.fetch.store import Attested
@@ -56,27 +56,29 @@ class Filling:
     transferred_bytes: int = 0
     mended: bool = False
     _resumed: frozenset[int] = frozenset()
-    """Pieces an earlier run left."""
+    """Pieces of which an earlier run left anything."""
     _changed: set[int] = field(default_factory=set)
     _speed: Speedometer = field(default_factory=Speedometer)
     _reported_s: float = 0.0
 
     def run(self) -> None:
         """Until the partial holds the right bytes. Raises IntegrityError, TransferError, MachineError, KeyboardInterrupt."""
-        self._resumed = frozenset(self.partial.sources_of)
-        actual = self._transfer(self.sources, set(self._resumed), compare=False)
+        whole, parts = set(self.partial.sources_of), dict(self.partial.parts)
+        self._resumed = frozenset({*whole, *parts})
+        actual = self._transfer(self.sources, whole, parts, compare=False)
         if actual != self.digest:
             self._say(f"{self.path} arrived whole but its hash is wrong; looking for the bad bytes")
             self._mend()
             self.mended = True
 
-    def _transfer(self, sources: list[Source], have: set[int], *, compare: bool) -> str:
-        """Move the pieces that are not in `have`; returns the hash of the whole file.
+    def _transfer(self, sources: list[Source], have: set[int], parts: Mapping[int, Part], *, compare: bool) -> str:
+        """Move the pieces that are not in `have`, apart from `parts`; returns the hash of the whole file.
 
         With `compare`, what is on disk is kept where it is the same, and all ends as soon as the hash is right.
         """
         partial, means = self.partial, self.means
-        ledger = Ledger(size_bytes=self.size_bytes, piece_bytes=partial.identity.piece_bytes, have=have)
+        begun = [span for part in parts.values() for span in part.spans]
+        ledger = Ledger(size_bytes=self.size_bytes, piece_bytes=partial.identity.piece_bytes, have=have, begun=begun)
         follower: Follower | None = None
 
         def on_piece(index: int, origins: frozenset[str]) -> None:
@@ -86,7 +88,9 @@ class Filling:
             if follower is not None:
                 follower.nudge()
 
-        swarm = Swarm(ledger=ledger, clock=means.clock, on_piece=on_piece)
+        touched = {index: set(part.sources) for index, part in parts.items()}
+        swarm = Swarm(ledger=ledger, clock=means.clock, on_piece=on_piece, touched=touched)
+        partial.follow(swarm.parts)
         follower = Follower(partial.fd, size_bytes=self.size_bytes, digest=self.digest, front=swarm.front)
         transfer = Transfer(
             path=self.path,
@@ -131,7 +135,7 @@ class Filling:
             if not asked or not indices:
                 continue
             left -= indices
-            actual = self._transfer(asked, everything - indices, compare=True)
+            actual = self._transfer(asked, everything - indices, {}, compare=True)
             if actual == self.digest:
                 self._blame(before, suspect)
                 return

@@ -110,5 +110,6 @@ def wait_of(headers: Mapping[str, str]) -> float | None:
 def backoff_s(failures: int, *, asked_s: float | None = None) -> float:
     """How long to wait after the `failures`-th failure in a row: what the server asked, else 0.25 s doubling up to 15 s."""
     if asked_s is not None:
-        return asked_s
+        # "Retry-After: 0" is no invitation to ask without a pause.
+        return max(0.25, asked_s)
     return float(min(15.0, 0.25 * 2.0 ** max(0, min(failures, 12) - 1)))

@@ -5,15 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from provision.errors import MachineError
 from provision.fetch import journal
 from provision.fetch.disk import disk_errors, sync_folder
 from provision.fetch.journal import Identity
+from provision.fetch.pieces import Part
 
 _SYNC_EVERY_S = 1.0
+_PARTS_AT_MOST_EVERY_S = 8.0
+"""Lines about unfinished pieces come after 1, 2, 4, and from then on every 8 seconds: soon enough for a process that is killed
+soon, and seldom enough for a journal that stays small over hours."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -34,6 +38,9 @@ class PartialFile:
         self.identity = identity
         self.sources_of: dict[int, frozenset[str]] = {}
         """Pieces on disk, each with the origins that delivered its bytes."""
+        self.parts: dict[int, Part] = {}
+        """What is recorded of pieces that are not whole."""
+        self._unfinished: Callable[[], Mapping[int, Part]] = dict
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._closing = False
@@ -49,6 +56,16 @@ class PartialFile:
                 raise
         self._syncer = threading.Thread(target=self._sync_loop, name="fetch-sync", daemon=True)
         self._syncer.start()
+
+    @property
+    def written_bytes(self) -> int:
+        """How much is recorded, which is what another run finds."""
+        with self._lock:
+            return journal.bytes_of(self.sources_of, self.parts, self.identity)
+
+    def follow(self, unfinished: Callable[[], Mapping[int, Part]]) -> None:
+        """Whom to ask now and then, and at the end, what is on disk of pieces that are not whole."""
+        self._unfinished = unfinished
 
     def write(self, data: memoryview, offset: int) -> None:
         """All of `data` at `offset`; raises MachineError (`disk-full`) or OSError."""
@@ -67,6 +84,7 @@ class PartialFile:
             origins = frozenset(sources)
             self._append(*journal.piece_line(index, origins, chain=self._chain))
             self.sources_of[index] = origins
+            self.parts.pop(index, None)
             self._records += 1
 
     def forget(self, indices: Iterable[int]) -> None:
@@ -75,6 +93,17 @@ class PartialFile:
             for index in indices:
                 self._append(*journal.dropped_line(index, chain=self._chain))
                 self.sources_of.pop(index, None)
+                self.parts.pop(index, None)
+
+    def record_parts(self) -> None:
+        """What is written of unfinished pieces: from now on no killed process loses it."""
+        # Asked outside our lock: whoever answers holds its own while it calls `record`.
+        for index, part in self._unfinished().items():
+            with self._lock:
+                if index not in self.sources_of and self.parts.get(index) != part:
+                    self._append(*journal.part_line(index, part, chain=self._chain))
+                    self.parts[index] = part
+                    self._records += 1
 
     def sync(self) -> None:
         """Data to the medium, then the word that it is there."""
@@ -89,14 +118,17 @@ class PartialFile:
         os.fdatasync(self._journal_fd)
 
     def close(self) -> None:
-        """Stop syncing and close; whatever was written stays for the next run."""
+        """Stop syncing and close; every byte that was written stays for the next run."""
         with self._lock:
             if self._closing:
                 return
             self._closing = True
         self._wake.set()
         self._syncer.join()
-        with contextlib.suppress(OSError):
+        # A disk that is full, or broken, takes no more lines; what it took before stays true.
+        with contextlib.suppress(OSError, MachineError):
+            self.record_parts()
+        with contextlib.suppress(OSError, MachineError):
             self.sync()
         os.close(self.fd)
         os.close(self._journal_fd)
@@ -131,7 +163,7 @@ class PartialFile:
             _append_all(self._journal_fd, line)
         else:
             os.ftruncate(self._journal_fd, known.valid_bytes)
-            self.sources_of, self._chain = dict(known.sources_of), known.chain
+            self.sources_of, self.parts, self._chain = dict(known.sources_of), dict(known.parts), known.chain
             self._records = known.records
         self._append(*journal.boot_line(boot_id, chain=self._chain))
 
@@ -141,8 +173,13 @@ class PartialFile:
         self._chain = chain
 
     def _sync_loop(self) -> None:
+        parts_s, passed_s = _SYNC_EVERY_S, 0.0
         while not self._wake.wait(_SYNC_EVERY_S):
+            passed_s += _SYNC_EVERY_S
             try:
+                if passed_s >= parts_s:
+                    self.record_parts()
+                    parts_s, passed_s = min(2 * parts_s, _PARTS_AT_MOST_EVERY_S), 0.0
                 self.sync()
             except OSError as error:
                 # Without a sync the journal only promises less; a dying disk shows itself in write or fsync.

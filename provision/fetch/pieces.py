@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 from provision.units import MIB
 
@@ -58,9 +58,20 @@ def merge(spans: Iterable[Span]) -> list[Span]:
     return merged
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """What is here of a piece that is not whole: sorted, disjoint spans of the file, and the origins they came from."""
+
+    spans: tuple[Span, ...]
+    sources: frozenset[str]
+
+    def __len__(self) -> int:
+        return sum(len(span) for span in self.spans)
+
+
 @dataclass(slots=True)
 class Ledger:
-    """Which bytes of one file are free, and how much of each piece has arrived. Not thread-safe: its owner locks.
+    """Which bytes of one file are free, and what of each piece has arrived. Not thread-safe: its owner locks.
 
     Every byte is free, lent to exactly one reader, or written. A reader that stops early gives the rest back.
     """
@@ -69,12 +80,18 @@ class Ledger:
     piece_bytes: int
     have: set[int] = field(default_factory=set)
     """Indices of whole pieces already on disk."""
+    begun: InitVar[Iterable[Span]] = ()
+    """What is already on disk of pieces that are not whole."""
     _free: list[Span] = field(default_factory=list)
-    _filled: dict[int, int] = field(default_factory=dict)
+    _filled: dict[int, list[Span]] = field(default_factory=dict)
+    """Of each piece that is begun: what is on disk, sorted and disjoint."""
     _front: int = 0
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, begun: Iterable[Span]) -> None:
         self._free = merge(self.span(i) for i in range(self.count) if i not in self.have)
+        for span in begun:
+            for claimed in self.claim(span):
+                self.wrote(claimed)
 
     @property
     def count(self) -> int:
@@ -134,8 +151,8 @@ class Ledger:
         start = span.start
         while start < span.stop:
             stop = min(self.span(index).stop, span.stop)
-            filled = self._filled.get(index, 0) + stop - start
-            if filled == len(self.span(index)):
+            filled = merge([*self._filled.get(index, ()), Span(start=start, stop=stop)])
+            if filled == [self.span(index)]:
                 self._filled.pop(index, None)
                 self.have.add(index)
                 completed.append(index)
@@ -146,12 +163,17 @@ class Ledger:
 
     def written_bytes(self) -> int:
         whole = sum(len(self.span(i)) for i in self._ragged()) + (len(self.have) - len(self._ragged())) * self.piece_bytes
-        return whole + sum(self._filled.values())
+        return whole + sum(len(span) for spans in self._filled.values() for span in spans)
+
+    def filled(self) -> dict[int, tuple[Span, ...]]:
+        """What is on disk of each piece that is begun and not whole."""
+        return {index: tuple(spans) for index, spans in self._filled.items()}
 
     def drop(self, indices: Iterable[int]) -> None:
         """Forget pieces that turned out wrong; they must be fetched again."""
         for index in indices:
             self.have.discard(index)
+            self._filled.pop(index, None)
             self._free.append(self.span(index))
             self._front = min(self._front, index)
         self._free = merge(self._free)

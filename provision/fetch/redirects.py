@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from urllib.parse import urljoin, urlsplit
-
-from provision.fetch.wire import Target, origin_of
+from provision.fetch.wire import Target
+from provision.hub.addresses import redirected
+from provision.hub.http import refuse_downgrade
+from provision.hub.origins import same_origin
 
 MAX_REDIRECTS = 5
 STATUSES = (301, 302, 303, 307, 308)
@@ -13,11 +14,8 @@ STATUSES = (301, 302, 303, 307, 308)
 def next_target(target: Target, location: str) -> Target:
     """Where a redirect leads; headers (a token may be among them) stay with their origin.
 
-    Raises OSError for a redirect to nowhere or from https down to http.
+    Raises TransferError for a redirect to nowhere or from https down to http.
     """
-    url = urljoin(target.url, location)
-    if not location or urlsplit(url).scheme not in ("http", "https"):
-        raise OSError("a redirect that leads nowhere")
-    if target.url.startswith("https:") and not url.startswith("https:"):
-        raise OSError("a redirect from https to http")
-    return Target(url=url, headers=target.headers if origin_of(url) == origin_of(target.url) else {})
+    url = redirected(target.url, location)
+    refuse_downgrade(target.url, url)
+    return Target(url=url, headers=target.headers if same_origin(url, target.url) else {})

@@ -20,7 +20,7 @@ from provision.fetch.choose import choose, command_of
 from provision.fetch.disk import free_bytes, require_place, require_space
 from provision.fetch.download import download
 from provision.fetch.fill import Means
-from provision.fetch.journal import Identity, replay
+from provision.fetch.journal import Identity, Replay, bytes_of, replay
 from provision.fetch.layout import cache_home, check_names, local_home, ref_file, repo_folder
 from provision.fetch.limit import RateLimit
 from provision.fetch.origins import Origin, remember_origin, remembered_listing
@@ -42,6 +42,7 @@ from provision.fetch.types import (
     PlannedFile,
 )
 from provision.fetch.wire import Dialer, origin_of
+from provision.hub.addresses import endpoint_of
 from provision.hub.http import Asker
 from provision.hub.listing import list_repo
 from provision.hub.offline import tree_text
@@ -192,6 +193,8 @@ def _check(wish: FetchWish) -> None:
             code="bad-option",
             hint=f"leave it out for {growth.FIRST}, and up to {growth.MOST} where that helps",
         )
+    for endpoint in wish.endpoints:
+        endpoint_of(endpoint)
     unknown = [source for source in wish.sources if source not in ("hf", "modelscope")]
     if unknown:
         raise UsageError(
@@ -208,7 +211,7 @@ def _listings(ref: RepoRef, wish: FetchWish, settings: Settings, reporter: Repor
     wanted: list[tuple[Kind, str | None]] = []
     for name in wish.sources or ("hf",):
         source: Kind = "modelscope" if name == "modelscope" else "hf"
-        endpoints = dict.fromkeys(endpoint.rstrip("/") for endpoint in wish.endpoints)
+        endpoints = dict.fromkeys(endpoint_of(endpoint) for endpoint in wish.endpoints)
         wanted += [(source, endpoint) for endpoint in endpoints or (None,)] if source == "hf" else [(source, None)]
     wanted = list(dict.fromkeys(wanted))
     while True:
@@ -226,7 +229,7 @@ def _listings(ref: RepoRef, wish: FetchWish, settings: Settings, reporter: Repor
     for source, endpoint in wanted:
         if source == "hf" and first.source == "hf" and endpoint:
             # Same repository, same commit: what it must deliver is known, so nothing needs to be listed there.
-            listings.append(replace(first, endpoint=endpoint.rstrip("/")))
+            listings.append(replace(first, endpoint=endpoint))
             continue
         try:
             listings.append(list_repo(ref, settings=settings, endpoint=endpoint, source=source, reporter=reporter, asker=asker))
@@ -294,10 +297,12 @@ def _action(home: FileHome, here_bytes: int | None, size_bytes: int, settings: S
     if here_bytes is not None:
         return "repair", size_bytes
     identity = Identity(digest=home.digest, size_bytes=size_bytes, piece_bytes=piece_size_for(size_bytes))
-    here = _pieces_here(home.journal, home.partial, identity)
-    doubted = sum(DAMAGED in sources for sources in here)
-    missing = max(0, size_bytes - (len(here) - doubted) * identity.piece_bytes)
-    return "repair" if doubted else "resume" if here else "download", missing
+    known = _journalled(home.journal, home.partial, identity)
+    if known is None or not known.trusted_bytes(identity):
+        return "download", size_bytes
+    doubted = [index for index, sources in known.sources_of.items() if DAMAGED in sources]
+    missing = size_bytes - known.trusted_bytes(identity) + bytes_of(doubted, {}, identity)
+    return "repair" if doubted else "resume", missing
 
 
 def _online(ref: RepoRef, wish: FetchWish, names: Sequence[str], settings: Settings) -> str:
@@ -312,13 +317,12 @@ def _lacks_its_hash(file: RepoFile) -> bool:
     return file.sha256 is None and (file.path.lower().endswith(".gguf") or (file.size_bytes or 0) > _LARGEST_IN_GIT_BYTES)
 
 
-def _pieces_here(journal: Path, partial: Path, identity: Identity) -> list[frozenset[str]]:
-    """The sources of each piece that is here."""
+def _journalled(journal: Path, partial: Path, identity: Identity) -> Replay | None:
+    """What an earlier run left beside the final name; None for nothing."""
     try:
-        known = replay(journal.read_bytes(), identity, boot_id=read_boot_id()) if partial.exists() else None
+        return replay(journal.read_bytes(), identity, boot_id=read_boot_id()) if partial.exists() else None
     except OSError:
-        return []
-    return list(known.sources_of.values()) if known else []
+        return None
 
 
 def _offers(file: RepoFile, listings: Sequence[Listing], settings: Settings, asker: Asker) -> list[Offer]:

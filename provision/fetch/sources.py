@@ -9,12 +9,15 @@ from dataclasses import dataclass, field
 
 from provision.errors import ProvisionError, TransferError
 from provision.fetch.judge import backoff_s
+from provision.fetch.patience import Patience
 from provision.fetch.wire import Target
+from provision.hub.addresses import FINAL_CODES
 from provision.hub.types import Resolved
 
+_FINAL_CODES = ("xet-only", *FINAL_CODES)
+"""Asking again would bring the same."""
 _MAX_WRONG = 3
 _MAX_REFRESHES = 3
-_MIN_TRIES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +33,7 @@ class Source:
     """One offer at work. Shared by all threads of a transfer; every change happens under `lock`."""
 
     offer: Offer
-    patience_s: float
+    patience: Patience
     lock: threading.RLock = field(default_factory=threading.RLock)
     dead: str | None = None
     """Why nothing more is asked of it."""
@@ -40,6 +43,8 @@ class Source:
     one_stream: bool = False
     troubled: bool = False
     """It was busy or broke off: not the moment to ask more of it at once."""
+    waiting_for: str = ""
+    """What went wrong since its last byte."""
     active: int = 0
     not_before: float = 0.0
     delivered_bytes: int = 0
@@ -48,10 +53,8 @@ class Source:
     _generation: int = 0
     _expires_at: float | None = None
     _resolved_s: float = 0.0
-    _failures: int = 0
     _wrong: int = 0
     _refreshes: int = 0
-    _deadline: float | None = None
 
     @property
     def origin(self) -> str:
@@ -75,11 +78,12 @@ class Source:
 
     def find_address(self) -> None:
         """Ask for an address that serves bytes; kept until `expired`. Failing is told by `dead` and `not_before`."""
+        began_s = time.monotonic()
         try:
             resolved = self.offer.resolve()
         except ProvisionError as error:
-            if isinstance(error, TransferError) and error.code != "xet-only":
-                self.failed(error.message)
+            if isinstance(error, TransferError) and error.code not in _FINAL_CODES:
+                self.failed(error.message, since_s=began_s)
             else:
                 self.give_up(error.message, error)
         else:
@@ -117,25 +121,24 @@ class Source:
     def progressed(self, count: int) -> None:
         with self.lock:
             self.delivered_bytes += count
-            self._failures = self._wrong = self._refreshes = 0
-            self._deadline = None
+            self._wrong = self._refreshes = 0
+            self.waiting_for = ""
+            self.patience.delivered()
 
-    def failed(self, reason: str, *, wait_s: float | None = None) -> None:
+    def failed(self, reason: str, *, wait_s: float | None = None, since_s: float | None = None) -> None:
         """Busy, broken or silent: wait longer each time, and give up when patience ends without a single byte."""
         with self.lock:
             now = time.monotonic()
             self.troubled = True
             if now < self.not_before:
                 return
-            self._failures += 1
-            self.not_before = now + backoff_s(self._failures, asked_s=wait_s)
-            if self._deadline is None:
-                self._deadline = now + self.patience_s
-            if wait_s is not None:
-                # The server told us when to come back; waiting that long is not a sign of death.
-                self._deadline = max(self._deadline, self.not_before + 10.0)
-            elif self._failures >= _MIN_TRIES and now >= self._deadline:
-                self.give_up(reason)
+            self.waiting_for = reason
+            again_s = self.patience.failed(now, wait_s=wait_s, since_s=since_s)
+            if again_s is None:
+                waited = f"nothing came for {self.patience.waited_s(now):.0f} s"
+                self.give_up(f"{reason}; {waited}" + (", and it asks for more time" if wait_s is not None else ""))
+            else:
+                self.not_before = again_s
 
     def lied(self, reason: str) -> None:
         """It answered another question. A server may do that once; not three times without a right byte between."""

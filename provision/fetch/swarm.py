@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from provision.fetch.pieces import Ledger, Span
+from provision.fetch.pieces import Ledger, Part, Span
 from provision.fetch.wire import Connection
 from provision.units import KIB
 
@@ -99,7 +99,8 @@ class Swarm:
     fatal: BaseException | None = None
     leases: list[Lease] = field(default_factory=list)
     received_bytes: int = 0
-    _touched: dict[int, set[str]] = field(default_factory=dict)
+    touched: dict[int, set[str]] = field(default_factory=dict)
+    """Of each piece that is begun and not whole: who delivered what is here of it."""
 
     @property
     def over(self) -> bool:
@@ -112,6 +113,12 @@ class Swarm:
     def written_bytes(self) -> int:
         with self.state:
             return self.ledger.written_bytes()
+
+    def parts(self) -> dict[int, Part]:
+        """What is on disk of each piece that is not whole."""
+        with self.state:
+            filled = self.ledger.filled()
+            return {index: Part(spans=spans, sources=frozenset(self.touched[index])) for index, spans in filled.items()}
 
     def lend(self, origin: str, *, rate: float, connections: int, latency_s: float = 0.0) -> Lease | None:
         """The next bytes for a connection of `rate` bytes/s; stolen ones when nothing is free. None: nothing to do now."""
@@ -159,9 +166,9 @@ class Swarm:
             self.received_bytes += len(span)
             first, last = span.start // self.ledger.piece_bytes, (span.stop - 1) // self.ledger.piece_bytes
             for index in range(first, last + 1):
-                self._touched.setdefault(index, set()).add(origin)
+                self.touched.setdefault(index, set()).add(origin)
             for index in self.ledger.wrote(span):
-                self.on_piece(index, frozenset(self._touched.pop(index)))
+                self.on_piece(index, frozenset(self.touched.pop(index)))
             if self.ledger.complete:
                 self.state.notify_all()
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from provision.errors import TransferError
 from provision.fetch import growth
 from provision.fetch.judge import Kind, Verdict, judge
 from provision.fetch.limit import RateLimit
@@ -177,6 +178,9 @@ class _Worker:
             self._request(source, target, generation, lease)
         except ssl.SSLCertVerificationError as error:
             source.give_up(f"its certificate is not trusted ({error.verify_message}); a CA of your own: SSL_CERT_FILE=FILE")
+        except TransferError as error:
+            self.close()
+            source.give_up(error.message, error)
         except WireError as error:
             self.close()
             if not self.t.swarm.over and lease.left > 0:

@@ -12,9 +12,8 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import cast
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
-from provision.errors import UsageError
 from provision.fetch.socks import connect_through_socks
 from provision.fetch.tls import Stream, TlsSocket
 from provision.fetch.turns import Turns, turns_for, usable_cpus
@@ -57,10 +56,13 @@ class Dialer:
         self.turns = Turns(turns_for(usable_cpus()))
 
     def connect(self, url: str) -> Connection:
-        """A connection to the origin of `url`. Raises OSError or http.client.HTTPException."""
+        """A connection to the origin of `url`, an address that was judged (hub/addresses.py).
+
+        Raises OSError or http.client.HTTPException.
+        """
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UsageError(f"not an http address: {origin_of(url)}", code="bad-url", hint="give an http:// or https:// URL")
+            raise ValueError(f"not an http address: {origin_of(url)}")
         port = parts.port or (443 if parts.scheme == "https" else 80)
         proxy = proxy_for(url, self._environ)
         sock = self._open(parts.hostname, port, proxy, tunnel=parts.scheme == "https")
@@ -116,8 +118,11 @@ def _connect_through_http(sock: Stream, host: str, port: int, proxy: Proxy) -> N
 def _proxy_headers(proxy: Proxy) -> dict[str, str]:
     if proxy.username is None:
         return {}
-    pair = f"{proxy.username}:{proxy.password or ''}".encode()
-    return {"Proxy-Authorization": "Basic " + base64.b64encode(pair).decode()}
+    return {"Proxy-Authorization": _basic(proxy.username, proxy.password or "")}
+
+
+def _basic(username: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
 
 
 class Connection:
@@ -136,6 +141,8 @@ class Connection:
         parts = urlsplit(target.url)
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         sent = {"Accept-Encoding": "identity", "User-Agent": "provision", **target.headers, **headers}
+        if parts.username is not None:
+            sent["Authorization"] = _basic(unquote(parts.username), unquote(parts.password or ""))
         if self._forward is not None:
             path = origin_of(target.url) + path
             sent.update(_proxy_headers(self._forward))

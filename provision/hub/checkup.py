@@ -24,6 +24,8 @@ from provision.settings import Settings
 PROBE_REPO = "Qwen/Qwen3-0.6B-GGUF"
 """Public on the Hub, its mirrors and ModelScope; one of the models people start with."""
 _SAMPLE_BYTES = 4 * 1024 * 1024
+_SAMPLE_S = 300.0
+"""A slow line is what the sample is to show."""
 _LEAST_TIME_S = 0.001
 
 
@@ -96,7 +98,7 @@ def _check(endpoint: str, source: Source, *, settings: Settings, repo: str) -> E
     lacks = _lacks(report, resolved)
     if resolved.xet_only:
         return replace(report, lacks=lacks)
-    with Asker(settings, tries=1) as asker:
+    with Asker(settings, tries=1, answer_s=_SAMPLE_S) as asker:
         sample = _sample(asker, resolved)
     ranges = "ranges" not in sample.lacks
     return replace(report, ranges=ranges, bytes_per_s=sample.bytes_per_s, lacks=(*lacks, *sample.lacks))

@@ -16,16 +16,18 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import httpx2
 
 from provision import __version__
-from provision.errors import ProvisionError, TransferError, UsageError
+from provision.errors import ProvisionError, TransferError
 from provision.events import Note, Reporter, silent
+from provision.hub.addresses import redirected
+from provision.hub.deadline import within
 from provision.hub.origins import origin_of, tls_context
 from provision.hub.proxies import Proxy, proxy_for
-from provision.settings import OFFICIAL_ENDPOINT, Settings
+from provision.settings import Settings
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 _MAX_HOPS = 8
@@ -67,7 +69,13 @@ class Answer:
 
 
 class Asker:
-    """A few requests to hubs, with connections kept per origin, from any thread. `sleep` is a parameter for tests."""
+    """A few requests to hubs, with connections kept per origin, from any thread. `sleep` is a parameter for tests.
+
+    No answer may take longer than `answer_s`, from the question to its last byte.
+    """
+
+    answer_s: float = 60.0
+    """A page of a listing has at most a few hundred kilobytes, so this is patient even on a slow line."""
 
     def __init__(
         self,
@@ -75,11 +83,13 @@ class Asker:
         *,
         reporter: Reporter = silent,
         tries: int = _TRIES,
+        answer_s: float | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._settings = settings
         self._reporter = reporter
         self._tries = tries
+        self.answer_s = answer_s or Asker.answer_s
         self._sleep = sleep
         self._clients: dict[str, httpx2.Client] = {}
         self._lock = threading.Lock()
@@ -122,7 +132,14 @@ class Asker:
             last = attempt == self._tries
             wait_s = min(2.0 ** (attempt - 1) * 0.5, 8.0)
             try:
-                answer = self._once(method, url, headers, at_most=at_most)
+                answer = within(self.answer_s, lambda: self._once(method, url, headers, at_most=at_most))
+            except TimeoutError:
+                # It had all its time: another mirror may be quicker.
+                raise TransferError(
+                    f"{origin_of(url)} did not answer completely within {self.answer_s:.0f} s",
+                    code="hub-slow",
+                    hint="use another mirror: --endpoint URL",
+                ) from None
             except (httpx2.TransportError, httpx2.DecodingError) as error:
                 trouble = unreachable(url, error, proxy=proxy_for(url, self._settings.environ))
                 # Nobody listening, or no such name: that seldom mends in seconds, and another mirror may be waiting.
@@ -144,21 +161,23 @@ class Asker:
         try:
             request = self._client(url).build_request(method, url, headers=sent)
         except (httpx2.InvalidURL, ValueError) as error:
-            raise bad_endpoint(url) from error
+            raise TransferError(
+                f"an address at {origin_of(url)} cannot be asked",
+                code="bad-redirect",
+                hint="use another mirror: --endpoint URL",
+            ) from error
         response = self._client(url).send(request, stream=True)
         try:
             body = b"" if method == "HEAD" or at_most == 0 else _body(response, at_most)
-            location = response.headers.get("location", "")
-            redirect = urljoin(url, location) if response.status_code in _REDIRECTS and location else None
+            # As it came: httpx2 would guess an encoding.
+            location = next((v.decode("latin-1") for k, v in response.headers.raw if k.lower() == b"location"), "")
+            redirect = redirected(url, location) if response.status_code in _REDIRECTS else None
             named = {name.lower(): value for name, value in response.headers.items()}
             return Answer(url=url, status=response.status_code, headers=named, body=body, redirect=redirect)
         finally:
             response.close()
 
     def _client(self, url: str) -> httpx2.Client:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise bad_endpoint(url)
         origin = origin_of(url)
         with self._lock:
             if origin not in self._clients:
@@ -211,17 +230,6 @@ def unreachable(url: str, error: Exception, *, proxy: Proxy | None = None) -> Pr
         f"cannot reach {origin}: {text}",
         code="hub-unreachable",
         hint="check the network, name a mirror with --endpoint URL, or use what is on disk: HF_HUB_OFFLINE=1",
-    )
-
-
-def bad_endpoint(url: str) -> UsageError:
-    """The part of `url` that came from a person, without a password it may hold; most often `https://` is missing."""
-    named = re.sub(r"^(https?://)?[^/]*@", r"\1", re.split(r"[?]|/api/|/resolve/", url)[0])
-    mended = f"https://{named}" if re.fullmatch(r"[A-Za-z0-9.-]+\.[a-z]{2,}(:\d{1,5})?(/[^\s]*)?", named) else OFFICIAL_ENDPOINT
-    return UsageError(
-        f"not the address of a hub: {named!r}",
-        code="bad-endpoint",
-        hint=f"export HF_ENDPOINT={mended}",
     )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import parse_qs, quote, urlencode, urlsplit
+from urllib.parse import parse_qs, quote, urlencode
 
 from provision.errors import NotFoundError, ProvisionError, TransferError
 from provision.events import Reporter, silent
 from provision.hub import modelscope, offline
+from provision.hub.addresses import endpoint_of
 from provision.hub.http import Answer, Asker, asking
 from provision.hub.origins import origin_of
 from provision.hub.refusals import refusal
@@ -51,7 +52,7 @@ def list_repo(
         return known or offline.cached_listing(ref, settings=settings)
     if source == "modelscope":
         return modelscope.list_repo(ref, settings=settings, endpoint=endpoint, reporter=reporter, asker=asker)
-    base = (endpoint or settings.endpoint).strip().rstrip("/")
+    base = endpoint_of(endpoint or settings.endpoint)
     with asking(asker, settings, reporter=reporter) as open_asker:
         try:
             return _HubListing(open_asker, base, ref.repo_id, settings).at(ref.revision or "main")
@@ -173,5 +174,5 @@ def _next_cursor(headers: Mapping[str, str]) -> str | None:
     match = _NEXT.search(headers.get("link", ""))
     if match is None:
         return None
-    values = parse_qs(urlsplit(match.group(1)).query).get("cursor")
+    values = parse_qs(match.group(1).partition("?")[2].partition("#")[0]).get("cursor")
     return values[0] if values else None

@@ -16,6 +16,7 @@ from urllib.parse import quote, urlencode
 from provision.errors import NotFoundError, TransferError
 from provision.events import Reporter
 from provision.hub import offline
+from provision.hub.addresses import endpoint_of
 from provision.hub.http import Asker, HeadersFor, asking
 from provision.hub.origins import origin_of
 from provision.hub.refusals import refusal
@@ -45,7 +46,7 @@ def list_repo(
     ref: RepoRef, *, settings: Settings, endpoint: str | None, reporter: Reporter, asker: Asker | None = None
 ) -> Listing:
     """The files of `ref` at a revision of ModelScope's (default `master`). Raises as `listing.list_repo` does."""
-    base = (endpoint or default_endpoint(settings)).strip().rstrip("/")
+    base = endpoint_of(endpoint or default_endpoint(settings))
     revision = _revision(ref.revision)
     files: dict[str, RepoFile] = {}
     folders, seen = [""], {""}
@@ -103,7 +104,7 @@ def _entries(asker: Asker, base: str, repo_id: str, revision: str, folder: str, 
         raise NotFoundError(
             f"{origin_of(base)} has no {repo_id}@{revision}, or it is private",
             code="repo-not-found",
-            hint=f"check the name at {base}/models/{repo_id}",
+            hint=f"check the name at {origin_of(base)}/models/{repo_id}",
         )
     if answer.status != 200:
         raise refusal(answer, repo_id=repo_id, settings=settings, revision=revision)

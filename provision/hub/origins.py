@@ -15,11 +15,14 @@ _PORTS = {"http": 80, "https": 443}
 
 
 def origin_of(url: str) -> str:
-    """`https://host[:port]`: what may be shown, without path, query or user."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
+    """`https://host[:port]`: what may be shown, without path, query or user. Of what is no address it says just that."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return "(no address)"
     host = f"[{host}]" if ":" in host else host
-    port = f":{parts.port}" if parts.port else ""
     return f"{parts.scheme}://{host}{port}"
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from provision.fetch import growth, journal
 from provision.fetch.journal import Identity, replay
 from provision.fetch.judge import Kind, judge
-from provision.fetch.pieces import Ledger, Span, http_range, piece_count, piece_span
+from provision.fetch.pieces import Ledger, Part, Span, http_range, merge, piece_count, piece_span
 
 SIZES = st.integers(0, 400)
 PIECES = st.integers(1, 70)
@@ -31,13 +31,20 @@ def test_neighbouring_pieces_meet_and_the_last_ends_the_file(size: int, piece: i
 STEPS = st.lists(st.tuples(st.integers(1, 100), st.integers(0, 100), st.booleans()), max_size=12)
 
 
-@given(size=SIZES, piece=PIECES, have=st.sets(st.integers(0, 30), max_size=8), steps=STEPS)
+BEGUN = st.lists(st.tuples(st.integers(0, 400), st.integers(0, 60)), max_size=5)
+
+
+@given(size=SIZES, piece=PIECES, have=st.sets(st.integers(0, 30), max_size=8), begun=BEGUN, steps=STEPS)
 def test_every_byte_is_lent_once_and_all_arrive(
-    size: int, piece: int, have: set[int], steps: list[tuple[int, int, bool]]
+    size: int, piece: int, have: set[int], begun: list[tuple[int, int]], steps: list[tuple[int, int, bool]]
 ) -> None:
     have = {index for index in have if index < piece_count(size, piece)}
-    ledger = Ledger(size_bytes=size, piece_bytes=piece, have=set(have))
+    spans = merge(Span(start=min(start, size), stop=min(start + length, size)) for start, length in begun)
+    ledger = Ledger(size_bytes=size, piece_bytes=piece, have=set(have), begun=spans)
     written = [0] * size
+    for span in spans:
+        for at in range(span.start, span.stop):
+            written[at] = int(at // piece not in have)
 
     def write(span: Span) -> None:
         for at in range(span.start, span.stop):
@@ -58,6 +65,9 @@ def test_every_byte_is_lent_once_and_all_arrive(
         for claimed in ledger.claim(Span(start=size // 3, stop=size // 2)) if sweep else ():
             write(claimed)
             ledger.wrote(claimed)
+        assert ledger.written_bytes() == sum(written)
+        here = {at for spans in ledger.filled().values() for span in spans for at in range(span.start, span.stop)}
+        assert here == {at for at in range(size) if written[at] and at // piece not in ledger.have}
     assert ledger.complete
     assert written == [1] * size
     assert ledger.front() == size == ledger.written_bytes()
@@ -65,7 +75,7 @@ def test_every_byte_is_lent_once_and_all_arrive(
 
 OPERATIONS = st.lists(
     st.one_of(
-        st.tuples(st.just("fetch"), st.integers(0, 9)),
+        st.tuples(st.just("fetch"), st.integers(0, 19)),
         st.tuples(st.just("sync"), st.just(0)),
         st.tuples(st.just("kill"), st.integers(0, 40)),
         st.tuples(st.just("power"), st.integers(0, 2**31)),
@@ -75,12 +85,15 @@ OPERATIONS = st.lists(
 
 
 @given(operations=OPERATIONS)
-def test_whatever_crashes_when_a_trusted_piece_holds_its_bytes(operations: list[tuple[str, int]]) -> None:
-    """A model of a disk whose cache is lost with the power, except for what was synced and a random part of the rest."""
+def test_whatever_crashes_when_what_is_trusted_is_there(operations: list[tuple[str, int]]) -> None:
+    """A model of a disk whose cache is lost with the power, except for what was synced and a random part of the rest.
+
+    Of each of its ten pieces the bytes arrive in halves, and half a piece is a part.
+    """
     identity = Identity(digest="a" * 64, size_bytes=100, piece_bytes=10)
     boot = 1
-    cache: set[int] = set()  # pieces right in the page cache
-    medium: set[int] = set()  # pieces right on the medium
+    cache: set[int] = set()  # halves right in the page cache
+    medium: set[int] = set()  # halves right on the medium
     content, chain = journal.header_line(identity)
     line, chain = journal.boot_line(f"boot{boot}", chain=chain)
     content += line
@@ -89,9 +102,15 @@ def test_whatever_crashes_when_a_trusted_piece_holds_its_bytes(operations: list[
     for name, number in operations:
         if name == "fetch" and number not in trusted:
             cache.add(number)
-            line, chain = journal.piece_line(number, ["x"], chain=chain)
-            content, records = content + line, records + 1
             trusted.add(number)
+            piece, other = number // 2, number ^ 1
+            half = Part(spans=(Span(start=number * 5, stop=number * 5 + 5),), sources=frozenset({"x"}))
+            line, chain = (
+                journal.piece_line(piece, ["x"], chain=chain)
+                if other in trusted
+                else journal.part_line(piece, half, chain=chain)
+            )
+            content, records = content + line, records + 1
         elif name == "sync":
             medium |= cache
             line, chain = journal.synced_line(records, chain=chain)
@@ -102,8 +121,8 @@ def test_whatever_crashes_when_a_trusted_piece_holds_its_bytes(operations: list[
                 boot += 1
                 lost = len(content) - durable_journal
                 content = content[: durable_journal + (number % (lost + 1))]
-                # Some unsynced pieces may have reached the medium, some not.
-                cache = medium | {piece for piece in cache if (number >> piece) & 1}
+                # Some unsynced halves may have reached the medium, some not.
+                cache = medium | {half for half in cache if (number >> half) & 1}
                 medium = set(cache)
             known = replay(content, identity, boot_id=f"boot{boot}")
             if known is None:
@@ -111,7 +130,10 @@ def test_whatever_crashes_when_a_trusted_piece_holds_its_bytes(operations: list[
                 trusted, records = set(), 0
             else:
                 content, chain = content[: known.valid_bytes], known.chain
-                trusted, records = set(known.sources_of), known.records
+                starts = {span.start for part in known.parts.values() for span in part.spans}
+                whole = {half for index in known.sources_of for half in (2 * index, 2 * index + 1)}
+                trusted, records = {start // 5 for start in starts} | whole, known.records
+                assert known.trusted_bytes(identity) == 5 * len(trusted)
             assert trusted <= cache
             line, chain = journal.boot_line(f"boot{boot}", chain=chain)
             content += line

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -240,3 +241,22 @@ def test_threads_are_gone_afterwards(get: Getter) -> None:
     with serve_ranges(CONTENT) as server:
         get(CONTENT, server)
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("fetch-")]
+
+
+def test_a_server_that_always_asks_for_time_is_given_up_and_named_meanwhile(get: Getter, events: list[Event]) -> None:
+    with serve_ranges(CONTENT) as server:
+        server.fault = lambda number, start, stop: "retry:1"
+        began = time.monotonic()
+        with pytest.raises(TransferError, match=r"HTTP 429; nothing came for .* asks for more time") as caught:
+            get(CONTENT, server, patience_s=2.0)
+        assert caught.value.code == "transfer-gave-up"
+        assert time.monotonic() - began < 6
+        assert len(server.requests) <= 5
+        notes = [event.note for event in events if isinstance(event, Progress)]
+        assert f"waiting 1 s of at most 3 s for {server.url.removeprefix('http://')}: HTTP 429" in notes
+
+
+def test_a_wait_longer_than_patience_is_survived_once(get: Getter) -> None:
+    with serve_ranges(CONTENT) as server:
+        server.fault = lambda number, start, stop: "retry:3" if number == 0 else None
+        assert get(CONTENT, server, patience_s=0.5).local_path.read_bytes() == CONTENT

@@ -14,6 +14,7 @@ from provision.errors import IntegrityError, TransferError
 from provision.events import Event, Note
 from provision.fetch.service import fetch, plan_fetch
 from provision.fetch.types import FetchResult, FetchWish
+from provision.hub.http import Asker
 from provision.models.refs import parse_ref
 from provision.settings import Settings
 from provision.units import MIB
@@ -84,6 +85,19 @@ def test_one_connection_does_not_wait_for_a_hanging_source(hub: RunningHub, mirr
     began = time.monotonic()
     assert model_of(get(settings, endpoints=(hub.url, mirror.url), connections=1)) == BYTES
     assert time.monotonic() - began < 7
+
+
+@pytest.mark.parametrize("where", ["info", "resolve"])
+def test_a_hub_that_answers_byte_by_byte_leaves_the_work_to_the_next(
+    hub: RunningHub, mirror: RunningHub, settings: Settings, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    monkeypatch.setattr(Asker, "answer_s", 1.0)
+    hub.inject(Fault(kind=Kind.DRIP, where=where, seconds=0.05, times=None))
+    began = time.monotonic()
+    assert model_of(get(settings, endpoints=(hub.url, mirror.url))) == BYTES
+    with pytest.raises(TransferError):
+        get(settings, ref=f"{REF}@main", endpoints=(hub.url,), names=("README.md",))
+    assert time.monotonic() - began < 12
 
 
 def test_two_mirrors_on_one_server_are_told_apart(hub: RunningHub, settings: Settings) -> None:

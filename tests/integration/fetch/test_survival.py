@@ -106,6 +106,31 @@ def test_ctrl_c_keeps_everything_and_says_130(hub: RunningHub, tmp_path: Path) -
     assert int(str(file["transferred_bytes"])) <= len(MODEL) - 2 * PIECE
 
 
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_stopped_again_and_again_before_a_piece_is_whole_it_still_arrives(
+    hub: RunningHub, tmp_path: Path, how: signal.Signals
+) -> None:
+    each = MIB // 4
+    hub.throttle(each)
+    stops, span_s = 3, 2.5
+    for number in range(stops):
+        process = start(hub, tmp_path)
+        before = hub.log.body_bytes()
+        while hub.log.body_bytes() == before and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(span_s)
+        process.send_signal(how)
+        process.communicate(timeout=20)
+        assert process.returncode == (130 if how is signal.SIGINT else -signal.SIGKILL)
+        assert blobs(tmp_path), number
+    hub.throttle(None)
+    file = finish(hub, tmp_path)
+    assert file["action"] == "resumed"
+    # A clean stop loses what was on the wire; a killed process what came since the journal's last word on it, too.
+    lost = int(stops * CONNECTIONS * each * (0.5 if how is signal.SIGINT else 1.8))
+    assert hub.log.body_bytes() <= len(MODEL) + lost
+
+
 @pytest.mark.parametrize("count", [2, pytest.param(5, marks=pytest.mark.slow)])
 def test_processes_share_one_download(hub: RunningHub, tmp_path: Path, count: int) -> None:
     hub.throttle(10 * MIB)

@@ -169,5 +169,5 @@ def test_headers_go_to_their_target_and_errors_do_not_show_them() -> None:
 
 
 def test_not_every_scheme_is_dialled() -> None:
-    with pytest.raises(UsageError):
+    with pytest.raises(ValueError, match="not an http address"):
         Dialer({}).connect("file:///etc/passwd")

@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,19 @@ def test_a_busy_hub_is_asked_again_after_the_time_it_names(hub: RunningHub, tmp_
     assert answer.status == 200
     assert waits == [8.0, 1.0, 2.0]
     assert all(isinstance(event, Note) and event.level == "warning" for event in events)
+
+
+def test_a_hub_that_answers_byte_by_byte_is_not_waited_for(hub: RunningHub, tmp_path: Path) -> None:
+    hub.inject(Fault(kind=Kind.DRIP, where="info", seconds=0.05, times=None))
+    began = time.monotonic()
+    with Asker(settings_in(tmp_path), answer_s=1.0) as asker:
+        with pytest.raises(TransferError) as caught:
+            asker.ask(f"{hub.url}/api/models/org/m", headers_for=lambda url: {})
+        # The connection that hangs is not in the way of the next question.
+        assert asker.ask(f"{hub.url}/api/models/org/m/tree/main", headers_for=lambda url: {}).status == 200
+    assert caught.value.code == "hub-slow"
+    assert hub.url in caught.value.message
+    assert time.monotonic() - began < 3
 
 
 def failure(hub_url: str, home: Path, ref: str = "org/m", **environ: str) -> ProvisionError:

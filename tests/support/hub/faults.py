@@ -28,6 +28,8 @@ class Kind(StrEnum):
     """This connection, now and later, passes `value` bytes per second."""
     DELAY = "delay"
     """`seconds` before the answer."""
+    DRIP = "drip"
+    """The head of the answer comes byte by byte, one in `seconds`, and never ends."""
     STATUS = "status"
     """Status `value`; with `seconds`, Retry-After and RateLimit say so."""
     HTML = "html"

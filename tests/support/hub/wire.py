@@ -164,6 +164,8 @@ class Handler(BaseHTTPRequestHandler):
             self.slow_bytes_per_s = slow.value
         if self.fault(Kind.HANG_UP):
             self.hang_up()
+        elif drip := self.fault(Kind.DRIP):
+            self._drip(drip.seconds)
         elif status := self.fault(Kind.STATUS):
             extra = {}
             if status.seconds:
@@ -182,6 +184,14 @@ class Handler(BaseHTTPRequestHandler):
         else:
             return False
         return True
+
+    def _drip(self, pause_s: float) -> None:
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            for letter in b"HTTP/1.1 200 OK\r\nX-Long: " + b"a" * 10_000:
+                self.wfile.write(bytes([letter]))
+                self.wfile.flush()
+                time.sleep(pause_s)
 
     def hang_up(self, *, reset: bool = False) -> None:
         self.close_connection = True

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from provision.fetch import journal
 from provision.fetch.journal import Identity, Replay, replay
+from provision.fetch.pieces import Part, Span
 
 IDENTITY = Identity(digest="a" * 64, size_bytes=100, piece_bytes=10)
 
@@ -23,11 +24,18 @@ class Writer:
     def piece(self, index: int, origin: str = "http://a") -> Writer:
         return self.add(journal.piece_line(index, [origin], chain=self.chain))
 
+    def part(self, index: int, *spans: tuple[int, int], origin: str = "http://a") -> Writer:
+        return self.add(journal.part_line(index, part(*spans, origin=origin), chain=self.chain))
+
     def synced(self, records: int) -> Writer:
         return self.add(journal.synced_line(records, chain=self.chain))
 
     def drop(self, index: int) -> Writer:
         return self.add(journal.dropped_line(index, chain=self.chain))
+
+
+def part(*spans: tuple[int, int], origin: str = "http://a") -> Part:
+    return Part(spans=tuple(Span(start=start, stop=stop) for start, stop in spans), sources=frozenset({origin}))
 
 
 def read(content: bytes, boot: str | None = "b1") -> Replay:
@@ -88,6 +96,30 @@ def test_any_flipped_byte_invents_nothing() -> None:
         damaged[position] ^= 1
         result = replay(bytes(damaged), IDENTITY, boot_id="b1")
         assert result is None or set(result.sources_of) <= {0, 1}
+
+
+def test_the_last_word_on_a_part_counts_until_the_piece_is_whole() -> None:
+    writer = Writer().boot("b1").part(2, (20, 23)).part(2, (20, 25), (28, 30), origin="http://b")
+    known = read(writer.content)
+    assert known.parts == {2: part((20, 25), (28, 30), origin="http://b")}
+    assert known.trusted_bytes(IDENTITY) == 7
+    whole = read(writer.piece(2).part(2, (20, 21)).content)
+    assert (set(whole.sources_of), whole.parts, whole.trusted_bytes(IDENTITY)) == ({2}, {}, 10)
+
+
+def test_after_power_loss_the_last_synced_word_on_a_part_counts() -> None:
+    writer = Writer().boot("b1").part(2, (20, 23)).part(2, (20, 25)).synced(1)
+    assert read(writer.content, boot="b2").parts == {2: part((20, 23))}
+    assert read(writer.content, boot="b1").parts == {2: part((20, 25))}
+
+
+def test_a_dropped_piece_takes_its_part_along() -> None:
+    assert read(Writer().boot("b1").part(2, (20, 23)).synced(1).part(2, (20, 25)).drop(2).content).parts == {}
+
+
+def test_a_part_that_cannot_be_ends_the_journal() -> None:
+    for spans in ([(19, 22)], [(28, 31)], [(20, 30)], [(24, 22)], [(22, 22)], [(25, 26), (21, 22)], [(20, 22), (22, 24)], []):
+        assert set(read(Writer().boot("b1").piece(0).part(2, *spans).piece(1).content).sources_of) == {0}
 
 
 def test_other_content_other_journal() -> None:

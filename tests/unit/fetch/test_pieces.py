@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from provision.fetch.pieces import Ledger, Span, http_range, merge, piece_size_for
+from provision.fetch.pieces import Ledger, Part, Span, http_range, merge, piece_size_for
 from provision.fetch.swarm import FIRST_RUN_PIECES, MAX_RUN_PIECES, Lease, Swarm, choose_victim, run_pieces
 from provision.units import GIB, MIB
 
@@ -39,6 +39,27 @@ def test_the_front_is_what_can_be_hashed() -> None:
     assert ledger.wrote(Span(start=0, stop=10)) == [0]
     assert ledger.front() == 25
     assert ledger.complete
+
+
+def test_what_an_earlier_run_began_is_not_lent_again() -> None:
+    ledger = Ledger(size_bytes=25, piece_bytes=10, have={2}, begun=[Span(start=3, stop=6), Span(start=8, stop=10)])
+    assert (ledger.free_bytes, ledger.written_bytes()) == (15, 10)
+    assert ledger.filled() == {0: (Span(start=3, stop=6), Span(start=8, stop=10))}
+    lent = [ledger.take(100), ledger.take(100), ledger.take(100)]
+    assert lent == [Span(start=0, stop=3), Span(start=6, stop=8), Span(start=10, stop=20)]
+    assert [ledger.wrote(span) for span in lent if span] == [[], [0], [1]]
+    assert ledger.complete
+    assert ledger.filled() == {}
+
+
+def test_a_piece_of_two_runs_is_of_both_their_sources() -> None:
+    whole: dict[int, frozenset[str]] = {}
+    ledger = Ledger(size_bytes=10, piece_bytes=10, begun=[Span(start=0, stop=4)])
+    swarm = Swarm(ledger=ledger, clock=lambda: 0.0, on_piece=whole.__setitem__, touched={0: {"a"}})
+    swarm.landed(Span(start=4, stop=7), "b")
+    assert swarm.parts() == {0: Part(spans=(Span(start=0, stop=7),), sources=frozenset({"a", "b"}))}
+    swarm.landed(Span(start=7, stop=10), "b")
+    assert (whole, swarm.parts()) == ({0: frozenset({"a", "b"})}, {})
 
 
 def test_a_stream_claims_only_what_nobody_has() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from provision.errors import TransferError
 from provision.fetch.redirects import next_target
 from provision.fetch.wire import Target, origin_of
 
@@ -17,7 +18,7 @@ def test_the_token_stays_with_its_origin() -> None:
 
 @pytest.mark.parametrize("location", ["", "http://hub.example/plain", "file:///etc/passwd", "ftp://hub.example/x"])
 def test_a_redirect_must_lead_somewhere_safe(location: str) -> None:
-    with pytest.raises(OSError, match="redirect"):
+    with pytest.raises(TransferError, match="redirect"):
         next_target(HUB, location)
 
 

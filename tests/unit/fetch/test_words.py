@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from provision.errors import TransferError
+from provision.fetch.patience import Patience
 from provision.fetch.sources import Offer, Source
 from provision.fetch.words import sources_in_words
 from provision.hub.types import Resolved
@@ -8,12 +9,12 @@ from provision.hub.types import Resolved
 HUB, MIRROR = "https://huggingface.co", "https://hf-mirror.com"
 
 
-def source(origin: str, *, active: int, not_before: float = 0.0, dead: str | None = None) -> Source:
+def source(origin: str, *, active: int, dead: str | None = None) -> Source:
     def resolve() -> Resolved:
         raise TransferError("not asked", code="x", hint="")
 
-    made = Source(offer=Offer(origin=origin, resolve=resolve), patience_s=1.0)
-    made.active, made.not_before, made.dead = active, not_before, dead
+    made = Source(offer=Offer(origin=origin, resolve=resolve), patience=Patience(total_s=60.0))
+    made.active, made.dead = active, dead
     return made
 
 
@@ -29,7 +30,20 @@ def test_another_place_is_named_and_so_are_several() -> None:
     assert brief == "8 × huggingface.co, hf-mirror.com"
 
 
-def test_waiting_is_said_first() -> None:
-    note, brief = sources_in_words([source(MIRROR, active=0, not_before=107.0)], clock=lambda: 100.0)
-    assert note == "asked to wait 7 s · 0 connections · hf-mirror.com"
-    assert brief == "asked to wait 7 s"
+def test_before_the_first_connection_it_says_who_is_asked() -> None:
+    assert sources_in_words([source(MIRROR, active=0)]) == ("asking hf-mirror.com", "asking")
+
+
+def test_waiting_is_said_with_its_reason_and_its_end() -> None:
+    one = source(MIRROR, active=0)
+    one.waiting_for = "HTTP 503"
+    one.patience.failed(100.0, wait_s=30.0)
+    note, brief = sources_in_words([one], clock=lambda: 107.0)
+    assert note == "waiting 7 s of at most 90 s for hf-mirror.com: HTTP 503"
+    assert brief == "waiting 7 s"
+
+
+def test_while_another_delivers_nobody_waits() -> None:
+    one = source(MIRROR, active=0)
+    one.waiting_for = "HTTP 503"
+    assert sources_in_words([source(HUB, active=4), one])[1] == "4 × huggingface.co, hf-mirror.com"

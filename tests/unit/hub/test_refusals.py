@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from provision.errors import AccessError, ExitCode, NotFoundError, ProvisionError, TransferError
-from provision.hub.http import Answer, bad_endpoint, unreachable
+from provision.hub.addresses import bad_endpoint
+from provision.hub.http import Answer, unreachable
 from provision.hub.proxies import Proxy
 from provision.hub.refusals import refusal
 from tests.support.settings import settings_in
