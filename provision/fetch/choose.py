@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from provision.errors import NotFoundError, UsageError
 from provision.fetch.types import FetchWish
+from provision.hub.addresses import shown
 from provision.models import quants
 from provision.models.commands import FetchCommand
 from provision.models.types import ModelSet, RepoFile, RepoRef, Role
@@ -45,7 +46,7 @@ def command_of(ref: RepoRef, wish: FetchWish) -> FetchCommand:
     return FetchCommand(
         repo_id=ref.repo_id,
         revision=wish.revision or ref.revision,
-        endpoints=wish.endpoints,
+        endpoints=tuple(shown(endpoint) for endpoint in wish.endpoints),
         sources=wish.sources,
         local_dir=str(wish.local_dir) if wish.local_dir is not None else None,
     )

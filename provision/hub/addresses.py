@@ -57,6 +57,11 @@ def endpoint_of(text: str) -> str:
     return urlunsplit(parts._replace(path=quote(parts.path, safe=_KEPT)))
 
 
+def shown(endpoint: str) -> str:
+    """An endpoint for a command that people copy: whose name and password belong there is left to them."""
+    return re.sub(r"^([a-z]+://)[^/]*@", r"\1NAME:PASSWORD@", endpoint, flags=re.IGNORECASE)
+
+
 def bad_endpoint(url: str) -> UsageError:
     """The part of `url` that came from a person, without a password it may hold; most often `https://` is missing."""
     named = re.sub(r"^(https?://)?[^/]*@", r"\1", re.split(r"[?]|/api/|/resolve/", url)[0])

@@ -3,8 +3,11 @@ from __future__ import annotations
 import pytest
 
 from provision.errors import TransferError, UsageError
-from provision.hub.addresses import endpoint_of, redirected
+from provision.fetch.choose import command_of
+from provision.fetch.types import FetchWish
+from provision.hub.addresses import endpoint_of, redirected, shown
 from provision.hub.origins import origin_of
+from provision.models.refs import parse_ref
 
 HUB = "https://hub.example/a/b"
 
@@ -81,3 +84,10 @@ def test_an_endpoint_as_it_is_asked() -> None:
 
 def test_an_origin_of_nonsense_is_said_to_be_none() -> None:
     assert origin_of("http://[::1/x") == origin_of("http://h:99999/x") == "(no address)"
+
+
+def test_a_command_to_copy_holds_no_password() -> None:
+    assert shown("https://me:p@ss@hub.example/hf") == "https://NAME:PASSWORD@hub.example/hf"
+    assert shown("https://hub.example/a@b") == "https://hub.example/a@b"
+    command = command_of(parse_ref("o/r:Q8_0"), FetchWish(endpoints=("https://me:secret@hub.example",)))
+    assert "secret" not in command.of("Q8_0")
