@@ -253,7 +253,7 @@ def test_offline_uses_what_is_here_and_says_what_is_not(hub: RunningHub, setting
 def test_modelscope_delivers_beside_the_hub(hub: RunningHub, settings: Settings) -> None:
     environ = {**settings.environ, "MODELSCOPE_DOMAIN": hub.modelscope_url}
     # Slow enough that whoever comes second still finds work to take over.
-    hub.throttle(2_000_000)
+    hub.throttle(700_000)
     done = get(replace(settings, environ=environ), sources=("hf", "modelscope"))
     assert done.files[0].local_path.read_bytes() == MODEL
     assert set(done.files[0].sources) == {hub.url, hub.modelscope_url}
