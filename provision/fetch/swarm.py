@@ -21,6 +21,8 @@ FIRST_RUN_PIECES = 16
 FRONT_S = 20.0
 """A connection that needs longer than this for the lowest missing bytes is relieved of them: the hash waits for them."""
 MIN_STEAL_BYTES = 512 * KIB
+_SHARES = 8
+"""Into how many requests a piece falls where readers share it."""
 GRACE_S = 1.0
 """A request younger than this says nothing about its speed yet."""
 
@@ -95,6 +97,8 @@ class Swarm:
     clock: Callable[[], float]
     on_piece: Callable[[int, frozenset[str]], None]
     state: threading.Condition = field(default_factory=threading.Condition)
+    in_order: bool = False
+    """Readers share a piece rather than have one each: few pieces are begun at a time, and whole ones are what a stop keeps."""
     stopped: bool = False
     fatal: BaseException | None = None
     leases: list[Lease] = field(default_factory=list)
@@ -130,9 +134,8 @@ class Swarm:
             if span is None:
                 piece = self.ledger.piece_bytes
                 missing = -(-(self.ledger.size_bytes - self.ledger.written_bytes()) // piece)
-                span = self.ledger.take(
-                    piece * run_pieces(missing, connections=connections, rate=rate / piece, latency_s=latency_s)
-                )
+                pieces = run_pieces(missing, connections=connections, rate=rate / piece, latency_s=latency_s)
+                span = self.ledger.take(piece // _SHARES if self.in_order else piece * pieces)
             if span is None:
                 span = self._steal(choose_victim(self.leases, now=now, thief_rate=rate))
             if span is None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from provision.errors import TransferError
 from provision.fetch import growth
+from provision.fetch.displaced import Displaced
 from provision.fetch.judge import Kind, Verdict, judge
 from provision.fetch.limit import RateLimit
 from provision.fetch.partial import PartialFile
@@ -25,6 +26,8 @@ _MAX_CHUNK_BYTES = MIB
 _BUFFERS_BYTES = 16 * MIB
 """For all connections together, so that 64 of them stay small too."""
 _TICK_S = 0.1
+_READ_S = 0.1
+"""What one read of a connection should take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +44,8 @@ class TransferOptions:
 
 
 class Transfer:
-    """One run over the free bytes of `swarm`. `compare` rewrites only what differs from the disk and tells which pieces did."""
+    """One run over the free bytes of `swarm`. With `displaced`, only what differs from the disk is rewritten, the old bytes go
+    there, and `changed` tells which pieces differed."""
 
     def __init__(
         self,
@@ -52,7 +56,7 @@ class Transfer:
         sources: list[Source],
         dialer: Dialer,
         options: TransferOptions,
-        compare: bool = False,
+        displaced: Displaced | None = None,
     ) -> None:
         self.path = path
         self.swarm = swarm
@@ -60,7 +64,7 @@ class Transfer:
         self.sources = sources
         self.dialer = dialer
         self.options = options
-        self.compare = compare
+        self.displaced = displaced
         self.changed: set[int] = set()
         self.connections = options.connections or growth.FIRST
         # Under a rate limit more connections bring nothing, and when somebody gave a number, that is the number.
@@ -124,6 +128,7 @@ class _Worker:
         self.t = transfer
         self.number = number
         self.rate = self.latency_s = 0.0
+        self.chunk = _MIN_CHUNK_BYTES
         self.connection: Connection | None = None
         self.buffer = memoryview(bytearray(transfer.options.buffer_bytes))
         self.thread = threading.Thread(target=self._work, name=f"fetch-{number}", daemon=True)
@@ -242,7 +247,7 @@ class _Worker:
         began = time.monotonic()
         while lease.left > 0:
             want = min(self._chunk_bytes(), lease.left)
-            count = readinto(self.buffer[:want])
+            count = self._timed(readinto, want)
             if count == 0:
                 raise OSError(f"the answer ended {lease.stop - lease.pos} bytes early")
             start = lease.pos
@@ -261,15 +266,20 @@ class _Worker:
         span = Span(start=start, stop=start + count)
         if self.t.options.limit is not None:
             self.t.options.limit.take(count)
-        if not self.t.compare or self._differs(data, span):
+        if self._is_new(data, span):
             with self.t.dialer.turns:
                 self.t.partial.write(data, start)
         self.t.swarm.landed(span, source.origin)
         source.progressed(count)
 
-    def _differs(self, data: memoryview, span: Span) -> bool:
-        if self.t.partial.read(len(span), span.start) == data:
+    def _is_new(self, data: memoryview, span: Span) -> bool:
+        """Whether these bytes have to be written."""
+        if self.t.displaced is None:
+            return True
+        old = self.t.partial.read(len(span), span.start)
+        if old == data:
             return False
+        self.t.displaced.keep(old, span.start)
         piece = self.t.swarm.ledger.piece_bytes
         self.t.changed.update(range(span.start // piece, (span.stop - 1) // piece + 1))
         return True
@@ -296,7 +306,7 @@ class _Worker:
     def _sweep(self, source: Source, stream: Lease, readinto: Callable[[memoryview], int]) -> None:
         offset, size = 0, self.t.swarm.ledger.size_bytes
         while offset < size and not self.t.swarm.over:
-            count = readinto(self.buffer[: min(size - offset, self._chunk_bytes(256 * KIB))])
+            count = self._timed(readinto, min(size - offset, self._chunk_bytes(256 * KIB)))
             if count == 0:
                 raise OSError(f"the answer ended {size - offset} bytes early")
             stream.landed_s = self.t.swarm.clock()
@@ -304,15 +314,30 @@ class _Worker:
                 piece = self.buffer[span.start - offset : span.stop - offset]
                 if self.t.options.limit is not None:
                     self.t.options.limit.take(len(piece))
-                if not self.t.compare or self._differs(piece, span):
+                if self._is_new(piece, span):
                     with self.t.dialer.turns:
                         self.t.partial.write(piece, span.start)
                 self.t.swarm.landed(span, source.origin)
                 source.progressed(len(piece))
             offset += count
 
+    def _timed(self, readinto: Callable[[memoryview], int], want: int) -> int:
+        """Read up to `want` bytes, and learn how much to ask for next time.
+
+        A read returns when all of it is here. What waits in the kernel when an answer begins comes at once, whatever the line
+        gives, so the size is found by doubling and not from a rate: bytes in a buffer are in no journal and look like silence.
+        """
+        began = time.monotonic()
+        count = readinto(self.buffer[:want])
+        took = time.monotonic() - began
+        if took < _READ_S:
+            self.chunk = min(len(self.buffer), 2 * self.chunk)
+        elif took > 2 * _READ_S:
+            self.chunk = max(_MIN_CHUNK_BYTES, self.chunk // 2)
+        return count
+
     def _chunk_bytes(self, least: int = _MIN_CHUNK_BYTES) -> int:
         """A tenth of a second's worth, so that a slow connection is seen to move, and how fast; a fast one costs few calls."""
         limit = self.t.options.limit
         most = min(len(self.buffer), limit.chunk_bytes) if limit is not None else len(self.buffer)
-        return max(min(least, most), min(most, int(self.rate / 10)))
+        return max(min(least, most), min(most, self.chunk))
