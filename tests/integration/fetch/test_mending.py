@@ -1,4 +1,4 @@
-"""What is here from before and may be right, while somebody who is asked lies: no honest byte is lost, no innocent is blamed."""
+"""What is here from before, while somebody who is asked lies: no honest byte is lost, no innocent is blamed."""
 
 from __future__ import annotations
 
