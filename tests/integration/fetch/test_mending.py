@@ -73,13 +73,3 @@ def test_nobody_is_blamed_for_what_a_disk_lost(get: Getter, tmp_path: Path, even
         assert "here from before" in warnings(events)
         assert one.url not in warnings(events)
         assert two.url not in warnings(events)
-
-
-def test_a_slow_line_is_read_in_small_bites(get: Getter) -> None:
-    """What waits in a buffer of ours is in no journal: a connection of 100 KB/s must not be asked for a megabyte at once."""
-    with serve_ranges(CONTENT[: 2 * MIB]) as server:
-        server.bytes_per_s = 100_000
-        done = get(CONTENT[: 2 * MIB], server, connections=8, stall_s=2.0)
-        assert done.local_path.read_bytes() == CONTENT[: 2 * MIB]
-        # No reader was silent for so long that the watchdog cut it.
-        assert len(server.requests) <= 16
